@@ -1,0 +1,1 @@
+"""What a program is: the architecture table, ELF identity, ABI attributes, a tiny ELF writer."""

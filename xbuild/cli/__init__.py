@@ -1,0 +1,1 @@
+"""The command line: strings become domain values, one library call, rendering."""

@@ -1,0 +1,1 @@
+"""How foreign programs run: interpreters, binfmt_misc rules, the host's registry, verification."""

@@ -1,0 +1,1 @@
+"""Acting: applying a plan in forked children, and nothing else."""

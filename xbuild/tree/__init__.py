@@ -1,0 +1,1 @@
+"""What a root filesystem is: resolving inside it, survey, distribution, archives as streams."""
