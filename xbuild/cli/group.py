@@ -1,0 +1,102 @@
+"""The ``xbuild`` command group: a table of commands, each imported when it is called.
+
+A new command is one module with an attribute ``command`` and one row in ``COMMANDS``.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+import click
+
+from xbuild.cli.output import complain
+from xbuild.errors import EXIT_SIGNAL_BASE
+
+COMMANDS = {
+    "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
+    "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive or a program is"),
+    "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
+    "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),
+    "profile": ("xbuild.cli.profile", "List and show profiles"),
+}
+
+_COMPLETION_VARIABLE = "_XBUILD_COMPLETE"
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and short help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command's module, or return None for a name that is not in the table."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(COMMANDS[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{COMMANDS[cmd_name][0]}.command is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the table's short help; click's own way would import every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    import platform
+
+    from xbuild import __version__
+
+    kernel = os.uname()
+    click.echo(f"xbuild {__version__}")
+    click.echo(f"Python {platform.python_version()}, {kernel.sysname} {kernel.release}")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of xbuild, Python and the kernel.",
+)
+def xbuild() -> None:
+    """Make a foreign-architecture root filesystem usable on this machine."""
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the command that ``arguments`` name and return its exit status.
+
+    Not click's own main(): that turns a broken pipe into status 1 and an interrupt into a message.
+    """
+    if _COMPLETION_VARIABLE in os.environ:
+        xbuild.main(arguments, prog_name="xbuild")  # exits after printing the completions
+    try:
+        with xbuild.make_context("xbuild", list(arguments)) as context:
+            result = xbuild.invoke(context)
+    except click.exceptions.Exit as exit_request:
+        return exit_request.exit_code
+    except click.Abort:
+        return EXIT_SIGNAL_BASE + 2  # SIGINT at a prompt
+    except click.ClickException as error:
+        _report_usage(error)
+        return error.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _report_usage(error: click.ClickException) -> None:
+    # click 8.1 has no such class: there a group without arguments prints its help and succeeds.
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        click.echo(error.format_message(), err=True)
+        return
+    context = getattr(error, "ctx", None)
+    path = context.command_path if isinstance(context, click.Context) else "xbuild"
+    complain(error.format_message().rstrip("."), f"{path} --help")

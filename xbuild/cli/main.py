@@ -1,0 +1,66 @@
+"""The console entry point: dispatch, and the one place where a failure becomes an exit status.
+
+``xbuild run`` is a program that people put in loops, so it goes past click to its own parser;
+nothing here imports click before that is decided. Commands themselves do not belong here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from xbuild.cli.output import complain, discard_output, prepare_streams
+from xbuild.errors import EXIT_SIGNAL_BASE, XbuildError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Dispatch = Callable[[list[str]], int]
+
+
+def main() -> int:
+    """Run the command line in sys.argv and return its exit status.
+
+    The command's own status, 2 for usage, 125 for xbuild's failure, 128+N for a signal.
+    """
+    prepare_streams()
+    return call_reporting(_dispatch, sys.argv[1:])
+
+
+def call_reporting(dispatch: Dispatch, arguments: list[str]) -> int:
+    """Call ``dispatch`` and turn what a user can cause into text on standard error and a status."""
+    try:
+        status = dispatch(arguments)
+        sys.stdout.flush()
+    except XbuildError as error:
+        complain(error.message, error.hint)
+        return _settle_output(error.exit_status)
+    except KeyboardInterrupt:
+        return _settle_output(EXIT_SIGNAL_BASE + signal.SIGINT)
+    except BrokenPipeError:
+        return _settle_output(EXIT_SIGNAL_BASE + signal.SIGPIPE)
+    return status
+
+
+def _settle_output(status: int) -> int:
+    """Write what is still buffered if that is possible; ``status`` says more than its loss."""
+    try:
+        sys.stdout.flush()
+    except (XbuildError, BrokenPipeError):
+        discard_output()
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["run"]:
+        from xbuild.cli.run import main as run
+
+        return run(arguments[1:])
+    from xbuild.cli.group import invoke
+
+    return invoke(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
