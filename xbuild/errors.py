@@ -112,3 +112,26 @@ class CommandNotExecutable(XbuildError):
     """The command is there, but cannot be executed."""
 
     exit_status = EXIT_NOT_EXECUTABLE
+
+
+# source
+
+
+class SourceError(XbuildError):
+    """A tree cannot be obtained from where it was to come from."""
+
+
+class MirrorUnavailable(SourceError):
+    """The mirror cannot be reached, or does not serve what it lists."""
+
+    def __init__(self, message: str, hint: str = "", *, is_offline: bool = False) -> None:
+        super().__init__(message, hint)
+        self.is_offline = is_offline
+
+
+class PackageUnavailable(SourceError):
+    """The suite has no such package, or none for this architecture."""
+
+
+class DamagedPackage(SourceError):
+    """A downloaded package that dpkg-deb cannot read."""

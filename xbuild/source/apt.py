@@ -1,0 +1,186 @@
+"""Resolve and download packages with apt-get, in a state of its own.
+
+The host's apt is the program, the host's own state is not used: lists, caches, status and sources
+live in a directory of ours, hooks and preferences of the host do not run or apply (apt.conf(5)).
+Signatures are checked as ever. Works as any user, and for any architecture.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+
+from xbuild.errors import MirrorUnavailable, PackageUnavailable
+from xbuild.record import HostPath, Record
+from xbuild.source.mirror import Mirror
+
+Progress = Callable[[str, float | None], None]
+"""Told of each stage: one line of text, and how much of it is done (0 to 1) where known."""
+
+RETRY_DELAYS_S = (2.0, 8.0, 20.0)
+"""Pauses between attempts: a mirror out of step with itself is usually whole within a minute."""
+
+_OFFLINE = (
+    "Temporary failure resolving",
+    "Could not resolve",
+    "Network is unreachable",
+    "Could not connect",
+    "Cannot initiate the connection",
+    "connection timed out",
+)
+_UNKNOWN_PACKAGE = re.compile(r"^E: (Unable to locate package .*|Package '.*' has no .*)$", re.M)
+_HOST_SETTINGS = re.compile(
+    r"^Acquire::(?:https?::|ForceIPv[46] |Check-Date |Check-Valid-Until |Max-ValidTime ).*;$", re.M
+)
+
+
+class Apt(Record):
+    """One architecture of one suite: ``directory`` holds lists and sources, ``pool`` the .debs."""
+
+    directory: HostPath
+    pool: HostPath
+    architecture: str
+    suite: str
+    mirror: Mirror
+
+
+def download(
+    alternatives: tuple[Apt, ...], packages: tuple[str, ...], progress: Progress
+) -> tuple[HostPath, ...]:
+    """Download ``packages`` and what they depend on (no recommendations); return the .deb files.
+
+    The first alternative that serves them all wins. When none does (a mirror out of step with
+    itself, a broken connection), tries again, with pauses. Raises PackageUnavailable when a suite
+    has no such package, MirrorUnavailable for all else.
+    """
+    for apt in alternatives:
+        _write_configuration(apt)
+    for pause in (*RETRY_DELAYS_S, None):
+        failures = []
+        for apt in alternatives:
+            try:
+                return _download_once(apt, packages, progress)
+            except MirrorUnavailable as error:
+                progress(error.message, None)
+                failures.append(error)
+        if pause is None or all(failure.is_offline for failure in failures):
+            raise failures[0]
+        progress(f"trying again in {pause:.0f} s", None)
+        time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _download_once(apt: Apt, packages: tuple[str, ...], progress: Progress) -> tuple[HostPath, ...]:
+    what = f"{apt.suite} {apt.architecture}"
+    progress(f"reading the package lists of {what}", None)
+    # Without Error-Mode=any, update exits 0 when every list failed (apt-get(8)).
+    _apt_get(apt, "update", "-o", "APT::Update::Error-Mode=any")
+    empty = os.path.join(apt.directory, "empty")
+    listed = _apt_get(
+        apt, "install", *packages, "-o", f"Dir::Cache::archives={empty}", "--print-uris"
+    )
+    names, size = _parse_uris(listed)
+    progress(f"{len(names)} packages of {what}, {size / 1e6:.1f} MB", 0.0)
+    _apt_get(apt, "install", *packages, "--download-only", progress=progress)
+    return tuple(HostPath(os.path.join(apt.pool, name)) for name in names)
+
+
+def _parse_uris(listing: str) -> tuple[tuple[str, ...], int]:
+    rows = [line.split() for line in listing.splitlines() if line.startswith("'")]
+    return tuple(row[1] for row in rows), sum(int(row[2]) for row in rows)
+
+
+def _apt_get(apt: Apt, *arguments: str, progress: Progress | None = None) -> str:
+    environment = {
+        **os.environ,
+        "APT_CONFIG": os.path.join(apt.directory, "apt.conf"),
+        "LC_ALL": "C",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    status = ["-o", "APT::Status-Fd=1"] if progress else []
+    with subprocess.Popen(
+        ["apt-get", "-q", "-y", *status, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            if progress and line.startswith("dlstatus:"):
+                _, _, percent, text = line.rstrip().split(":", 3)
+                progress(text, float(percent) / 100)
+            else:
+                lines.append(line)
+    output = "".join(lines)
+    if process.returncode != 0:
+        raise _explain(apt, arguments[0], output)
+    return output
+
+
+def _explain(apt: Apt, action: str, output: str) -> MirrorUnavailable | PackageUnavailable:
+    what = f"{apt.suite} for {apt.architecture}"
+    unknown = _UNKNOWN_PACKAGE.search(output)
+    if unknown:
+        return PackageUnavailable(f"Cannot fetch {what}: {unknown[1]}")
+    reasons = [line[3:] for line in output.splitlines() if line.startswith(("E: ", "W: "))]
+    reason = reasons[0] if reasons else output.strip()[-200:]
+    if any(sign in output for sign in _OFFLINE):
+        message = f"Cannot reach the Debian mirror {apt.mirror.uri}: {reason}"
+        return MirrorUnavailable(message, "check the network", is_offline=True)
+    return MirrorUnavailable(
+        f"The Debian mirror {apt.mirror.uri} does not serve {what} (apt-get {action}): {reason}",
+        "a mirror in the middle of an update is usually whole again after some minutes",
+    )
+
+
+def _write_configuration(apt: Apt) -> None:
+    here = apt.directory
+    for name in ("state/lists/partial", "cache", "empty/partial"):
+        os.makedirs(os.path.join(here, name), exist_ok=True)
+    os.makedirs(os.path.join(apt.pool, "partial"), exist_ok=True)
+    source = f"deb [signed-by={apt.mirror.keyring}] {apt.mirror.uri} {apt.suite} main\n"
+    _write(os.path.join(here, "sources.list"), source)
+    _write(os.path.join(here, "status"), "")
+    settings = {
+        "Dir::State": f"{here}/state",
+        "Dir::State::status": f"{here}/status",
+        "Dir::Cache": f"{here}/cache",
+        "Dir::Cache::archives": apt.pool,
+        "Dir::Etc::main": "/dev/null",
+        "Dir::Etc::parts": f"{here}/empty",
+        "Dir::Etc::sourcelist": f"{here}/sources.list",
+        "Dir::Etc::sourceparts": f"{here}/empty",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": f"{here}/empty",
+        "Dir::Etc::trusted": "/dev/null",
+        "Dir::Etc::trustedparts": f"{here}/empty",
+        "APT::Architecture": apt.architecture,
+        "APT::Architectures": apt.architecture,
+        "APT::Install-Recommends": "false",
+        # The directories belong to whoever called us: _apt could not reach them.
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "2",
+        "Acquire::http::Timeout": "30",
+        "Acquire::https::Timeout": "30",
+    }
+    text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
+    _write(os.path.join(here, "apt.conf"), _host_settings() + text)
+
+
+def _host_settings() -> str:
+    """Return the host's own words on reaching its mirror: proxies, certificates, clock checks."""
+    answer = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
+    return "".join(line + "\n" for line in _HOST_SETTINGS.findall(answer.stdout))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,51 @@
+"""A directory of things fetched: made by one process at a time, published whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from xbuild.record import HostPath
+from xbuild.source.apt import Progress
+
+
+def cache_directory() -> HostPath:
+    """Return xbuild's cache: ``$XDG_CACHE_HOME/xbuild``, by default ``~/.cache/xbuild``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return HostPath(os.path.join(base, "xbuild"))
+
+
+@contextlib.contextmanager
+def locked(directory: HostPath, progress: Progress) -> Iterator[None]:
+    """Hold ``directory`` (made if missing) against other processes; wait for who has it.
+
+    The lock goes with the process, so a killed one leaves none behind (flock(2)).
+    """
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that fills {directory}", None)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def work_directory(directory: HostPath) -> Iterator[HostPath]:
+    """Lend a scratch directory inside ``directory``, which the caller has locked.
+
+    What an earlier, killed process left of its own is removed first.
+    """
+    for name in os.listdir(directory):
+        if name.startswith("work-"):
+            shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
+    work = tempfile.mkdtemp(prefix="work-", dir=directory)
+    try:
+        yield HostPath(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
