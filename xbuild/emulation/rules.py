@@ -29,6 +29,7 @@ _EXEC_OR_DYN = 0xFFFE
 
 FLAGS = "POCF"  # in the order in which the kernel prints them
 NAME_PREFIX = "xbuild-"
+BINFMT_P_SUFFIX = "-binfmt-P"  # Debian's names for a qemu that must be registered with flag P
 _RESERVED_NAMES = (".", "..", "register", "status")
 
 
