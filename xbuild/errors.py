@@ -65,6 +65,14 @@ class SymlinkLoop(TargetError):
     """More than 40 symbolic links in one resolution (path_resolution(7))."""
 
 
+class UnknownFormat(TargetError):
+    """A file that is neither a program nor an archive of a tree; the message says what it is."""
+
+
+class DamagedArchive(TargetError):
+    """An archive that is cut off, garbled, or beyond what is sane to unpack."""
+
+
 # emulation
 
 
