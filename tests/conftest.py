@@ -1,0 +1,205 @@
+"""Fixtures that all tests share; what each does lives in the module that it is named after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import pexpect
+import pytest
+
+from tests import capability, host_state, installation, leftovers, users
+from tests.trees import TreeStore
+from tests.users import User
+from xbuild.record import HostPath
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+class OpenTerminal(Protocol):
+    """Start ``command`` on a new terminal; see pexpect.spawn for what is returned."""
+
+    def __call__(
+        self,
+        command: list[str],
+        *,
+        user: User | None = None,
+        dimensions: tuple[int, int] = (24, 80),
+        env: dict[str, str] | None = None,
+        cwd: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> pexpect.spawn[str]: ...
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str, bool, str], None]:
+    """The gate of tests/capability.py."""
+    return capability.require
+
+
+@pytest.fixture(scope="session")
+def reachable_directory() -> Iterator[HostPath]:
+    """A directory that every user can enter, removed when the session ends."""
+    directory = tempfile.mkdtemp(prefix="xbuild-tests-", dir="/var/tmp")
+    os.chmod(directory, 0o755)
+    yield HostPath(directory)
+    subprocess.run(["rm", "-rf", "--one-file-system", directory], check=False)
+
+
+@pytest.fixture(scope="session")
+def tree_store(reachable_directory: HostPath) -> TreeStore:
+    """The session's foreign trees."""
+    directory = os.path.join(reachable_directory, "trees")
+    os.mkdir(directory)
+    return TreeStore(HostPath(directory))
+
+
+@pytest.fixture
+def foreign_tree(tree_store: TreeStore) -> Iterator[Callable[..., HostPath]]:
+    """``foreign_tree("arm64", owner=None)``: a real Debian tree, shared: a test must not modify it.
+
+    Whoever does fails, and the next one gets a pristine tree again.
+    """
+    yield tree_store.shared
+    modified = tree_store.forget_modified()
+    assert not modified, f"this test modified the shared tree {modified}: use fresh_tree"
+
+
+@pytest.fixture
+def fresh_tree(tree_store: TreeStore) -> Iterator[Callable[..., HostPath]]:
+    """``fresh_tree("arm64", owner=None)``: a real Debian tree that is this test's alone."""
+    made: list[HostPath] = []
+
+    def make(architecture: str, owner: User | None = None) -> HostPath:
+        made.append(tree_store.fresh(architecture, owner))
+        return made[-1]
+
+    yield make
+    for tree in made:
+        subprocess.run(["rm", "-rf", "--one-file-system", os.path.dirname(tree)], check=False)
+
+
+@pytest.fixture(scope="session")
+def _made_users() -> Iterator[None]:
+    with ExitStack() as stack:
+        if os.geteuid() == 0:
+            stack.enter_context(users.made_users())
+        yield
+
+
+@pytest.fixture(scope="session")
+def ordinary_user(_made_users: None, reachable_directory: HostPath) -> User:
+    """An ordinary user with a range of subordinate ids: made by root, else who runs the tests."""
+    if os.geteuid() == 0:
+        return users.known_user(users.WITH_RANGE, f"{reachable_directory}/home-range")
+    user = users.current_user(tempfile.mkdtemp(dir=reachable_directory))
+    capability.require("subids", user.has_range, f"/etc/subuid grants {user.name} no ids")
+    return user
+
+
+@pytest.fixture(scope="session")
+def plain_user(_made_users: None, reachable_directory: HostPath) -> User:
+    """An ordinary user without subordinate ids."""
+    if os.geteuid() == 0:
+        return users.known_user(users.WITHOUT_RANGE, f"{reachable_directory}/home-plain")
+    user = users.current_user(tempfile.mkdtemp(dir=reachable_directory))
+    capability.require("plain_user", not user.has_range, f"{user.name} has subordinate ids")
+    return user
+
+
+@pytest.fixture(scope="session")
+def run_as() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``run_as(user, argv, **options)``: see tests.users.User.run."""
+    return User.run
+
+
+@pytest.fixture(scope="session")
+def xbuild_for(reachable_directory: HostPath) -> Callable[[User | None], list[str]]:
+    """``xbuild_for(user)``: the command line of xbuild, for a user or for who runs the tests."""
+    made: dict[bool, HostPath] = {}
+
+    def command(user: User | None = None) -> list[str]:
+        is_own = user is None or user.is_self
+        if is_own not in made:
+            place = HostPath(tempfile.mkdtemp(prefix="xbuild-", dir=reachable_directory))
+            if user is None or user.is_self:
+                made[is_own] = installation.own_launcher(place)
+            else:
+                made[is_own] = installation.copy_for(user, place)
+        return [made[is_own]]
+
+    return command
+
+
+@pytest.fixture
+def open_terminal() -> Iterator[OpenTerminal]:
+    """Start programs on terminals of their own; what still runs at the end is killed."""
+    with ExitStack() as stack:
+
+        def start(
+            command: list[str],
+            *,
+            user: User | None = None,
+            dimensions: tuple[int, int] = (24, 80),
+            env: dict[str, str] | None = None,
+            cwd: str | None = None,
+            timeout_s: float = DEFAULT_TIMEOUT_S,
+        ) -> pexpect.spawn[str]:
+            argv = user.argv(command) if user else command
+            settings: dict[str, Any] = {"env": env or (user.environment() if user else None)}
+            program = shutil.which(argv[0])
+            assert program is not None, argv[0]
+            session = pexpect.spawn(
+                program,
+                argv[1:],
+                timeout=timeout_s,
+                encoding="utf-8",
+                dimensions=dimensions,
+                cwd=cwd or (user.home if user else None),
+                **settings,
+            )
+            session.delaybeforesend = None
+            stack.callback(session.close, force=True)
+            return session
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def host_untouched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail an integration test that changed the host or left a process behind."""
+    if "integration" not in request.path.parts:
+        yield
+        return
+    leftovers.adopt_orphans()
+    processes, before = leftovers.descendants(), host_state.observe()
+    yield
+    left = leftovers.left_since(processes)
+    leftovers.end(left)
+    changed = host_state.differences(before)
+    assert not left, f"processes left behind: {left}"
+    assert not changed, "the host is not as it was: " + "; ".join(changed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count a skip that went past the gate as a failure where everything is required."""
+    report = yield
+    is_skip = report.skipped and not hasattr(report, "wasxfail")
+    reason = str(report.longrepr)
+    passed_gate = any(text in reason for text in capability.not_tested)
+    if is_skip and capability.everything_is_required() and not passed_gate:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where {capability.VARIABLE}=all: {reason}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was required and yet not tested."""
+    for reason in dict.fromkeys(capability.not_tested):
+        terminalreporter.write_line(f"NOT TESTED: {reason}", red=True, bold=True)

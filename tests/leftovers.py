@@ -1,0 +1,81 @@
+"""Processes that a test leaves behind, whatever session, environment or namespace they hid in.
+
+pytest becomes the subreaper of its descendants (PR_SET_CHILD_SUBREAPER, prctl(2)): a process whose
+parents have died is then a child of pytest, and not of the machine's init.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_SETTLE_S = 2.0
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant that loses its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def descendants() -> dict[int, str]:
+    """Return the command lines of all living processes below this one, by pid."""
+    found: dict[int, str] = {}
+    pending = [os.getpid()]
+    while pending:
+        for child in _children(pending.pop()):
+            pending.append(child)
+            command = _command(child)
+            if command:
+                found[child] = command
+    return found
+
+
+def left_since(before: dict[int, str]) -> dict[int, str]:
+    """Return what has been started since and still lives, after a moment of grace."""
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        _reap()
+        left = {pid: text for pid, text in descendants().items() if pid not in before}
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+
+
+def end(processes: dict[int, str]) -> None:
+    """Kill leftovers, so that the next test starts clean."""
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    _reap()
+
+
+def _reap() -> None:
+    """Collect orphans that have ended: their parents, who would have, are gone."""
+    for child in _children(os.getpid()):
+        if not _command(child):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, os.WNOHANG)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as children:
+                found.extend(int(child) for child in children.read().split())
+    return found
+
+
+def _command(pid: int) -> str:
+    """Return a living process's command line; nothing for a zombie or none at all."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

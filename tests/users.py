@@ -1,0 +1,157 @@
+"""Ordinary users to run things as, made when root tests and removed with the last session.
+
+Sessions that run at the same time share the users; a lock tells who is the last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from xbuild.record import Record
+
+WITH_RANGE = "xbuild-test"
+WITHOUT_RANGE = "xbuild-plain"
+_MARK = "made by xbuild's tests"
+_LOCK = "/run/lock/xbuild-tests.lock"
+_RANGE_SIZE = 65536
+
+
+class User(Record):
+    """Someone to run commands as; ``has_range``: /etc/subuid and /etc/subgid grant ids."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    has_range: bool
+
+    @property
+    def is_self(self) -> bool:
+        """Tell whether it is who runs the tests."""
+        return self.uid == os.geteuid()
+
+    def argv(self, command: list[str]) -> list[str]:
+        """Return the command line that runs ``command`` as this user."""
+        if self.is_self:
+            return command
+        ids = [f"--reuid={self.uid}", f"--regid={self.gid}"]
+        return ["setpriv", *ids, "--init-groups", "--inh-caps=-all", "--", *command]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a fresh login of this user, and ``more``."""
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        names = {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "PATH": path}
+        return {**names, "LANG": "C.UTF-8", "SHELL": "/bin/sh", **more}
+
+    def run(
+        self, command: list[str], *, timeout_s: float = 60.0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``command`` as this user, in its home; ``options`` are subprocess.run's."""
+        settings: dict[str, Any] = {  # Any: what subprocess.run takes
+            "capture_output": True,
+            "text": True,
+            "check": False,
+            "cwd": self.home,
+            "env": self.environment(),
+            "stdin": subprocess.DEVNULL,
+        } | options
+        if "input" in options:
+            del settings["stdin"]
+        return subprocess.run(self.argv(command), timeout=timeout_s, **settings)
+
+
+def current_user(home: str) -> User:
+    """Return whoever runs the tests, with ``home`` to work in."""
+    entry = pwd.getpwuid(os.geteuid())
+    return User(entry.pw_name, entry.pw_uid, entry.pw_gid, home, has_range(entry.pw_name))
+
+
+def has_range(name: str) -> bool:
+    """Tell whether subordinate ids are granted to ``name``, users and groups both (subuid(5))."""
+    return all(
+        any(line.startswith(f"{name}:") for line in _lines(table))
+        for table in ("/etc/subuid", "/etc/subgid")
+    )
+
+
+@contextmanager
+def made_users() -> Iterator[None]:
+    """Have both users exist while the block runs; needs root."""
+    with open(_LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in (WITH_RANGE, WITHOUT_RANGE):
+            _make(name)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            if _is_last(lock):
+                for name in (WITH_RANGE, WITHOUT_RANGE):
+                    _remove(name)
+
+
+def known_user(name: str, home: str) -> User:
+    """Return an existing user, who is given the directory ``home``."""
+    entry = pwd.getpwnam(name)
+    os.makedirs(home, exist_ok=True)
+    os.chown(home, entry.pw_uid, entry.pw_gid)
+    return User(name, entry.pw_uid, entry.pw_gid, home, has_range(name))
+
+
+def _is_last(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _make(name: str) -> None:
+    if not _exists(name):
+        home = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh"]
+        _run(["useradd", "--system", "--user-group", "--comment", _MARK, *home, name])
+    if name == WITH_RANGE and not has_range(name):
+        first = _first_free_id()
+        ids = f"{first}-{first + _RANGE_SIZE - 1}"
+        _run(["usermod", "--add-subuids", ids, "--add-subgids", ids, name])
+
+
+def _remove(name: str) -> None:
+    """Remove a user that the tests made, and no other; its ranges go with it."""
+    if _exists(name) and pwd.getpwnam(name).pw_gecos == _MARK:
+        _run(["userdel", name])
+
+
+def _exists(name: str) -> bool:
+    return any(entry.pw_name == name for entry in pwd.getpwall())
+
+
+def _first_free_id() -> int:
+    ends = [
+        int(fields[1]) + int(fields[2])
+        for table in ("/etc/subuid", "/etc/subgid")
+        for fields in (line.split(":") for line in _lines(table))
+        if len(fields) == 3
+    ]
+    return max([524288, *ends])
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _run(command: list[str]) -> None:
+    program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
+    assert program is not None, f"{command[0]} is missing (package passwd)"
+    subprocess.run([program, *command[1:]], check=True, capture_output=True)
