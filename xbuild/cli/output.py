@@ -82,6 +82,17 @@ def complain(message: str, hint: str = "") -> None:
         return  # nobody listens: the exit status is all that is left
 
 
+def note(text: str) -> None:
+    """Write what a person should know on standard error."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(f"note: {visible(text)}\n")
+        sys.stderr.flush()
+    except OSError:
+        return  # nobody listens
+
+
 def visible(text: str) -> str:
     r"""Return ``text`` on one line: control characters and undecodable bytes as ``\x1b``."""
     if text.isprintable():

@@ -1,0 +1,161 @@
+"""The options of ``xbuild run``: one table, and a parser without click's import time.
+
+The click command for help and completion, and the keys that a profile may have, come from the
+same table.
+"""
+
+from __future__ import annotations
+
+from xbuild.errors import UsageError
+from xbuild.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Takes = Literal["nothing", "one", "many"]
+
+
+class Option(Record):
+    """One option: ``names`` long first, ``metavar`` of its value, ``choices`` where closed."""
+
+    names: tuple[str, ...]
+    takes: Takes
+    help: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    in_profile: bool = True
+
+    @property
+    def key(self) -> str:
+        """The name in a profile and in Parsed: ``bind_ro`` for ``--bind-ro``."""
+        return self.names[0][2:].replace("-", "_")
+
+
+OPTIONS = (
+    Option(("--bind", "-b"), "many", "Show a file or directory of the host inside.", "SRC[:DST]"),
+    Option(("--bind-ro",), "many", "The same, read-only for everyone inside.", "SRC[:DST]"),
+    Option(("--tmpfs",), "many", "Mount an empty tmpfs, e.g. /var/tmp:size=2g.", "DST[:OPTIONS]"),
+    Option(
+        ("--setenv", "-E"), "many", "Set a variable inside; without =, pass it on.", "NAME[=VALUE]"
+    ),
+    Option(("--env-file",), "many", "Set variables from lines NAME=VALUE of a file.", "FILE"),
+    Option(("--chdir",), "one", "Start in this directory of the tree [the user's home].", "DIR"),
+    Option(("--user", "-u"), "one", "Run as this user of the tree [root].", "USER[:GROUP]"),
+    Option(("--hostname",), "one", "The host name inside [from the tree's name].", "NAME"),
+    Option(("--read-only",), "nothing", "Make the tree read-only."),
+    Option(("--ephemeral", "-x"), "nothing", "Discard all changes to the tree at the end."),
+    Option(
+        ("--network",),
+        "one",
+        "host shares the host's network [default], none has loopback only.",
+        "host|none",
+        ("host", "none"),
+    ),
+    Option(("--interpreter",), "one", "Use this static qemu-user.", "PATH"),
+    Option(("--cpu",), "one", "The processor that qemu emulates (its -cpu).", "MODEL"),
+    Option(
+        ("--binfmt",),
+        "one",
+        "A private binfmt_misc registry, or the host's [private if the kernel has it].",
+        "auto|private|host",
+        ("auto", "private", "host"),
+    ),
+    Option(
+        ("--private-users",),
+        "one",
+        "As root: ids of its own through idmapped mounts, or the host's [own ids].",
+        "auto|identity",
+        ("auto", "identity"),
+    ),
+    Option(("--profile",), "many", "Take settings from a profile.", "NAME|FILE", in_profile=False),
+    Option(("--dry-run",), "nothing", "Print the plan and do nothing.", in_profile=False),
+    Option(("--json",), "nothing", "With --dry-run: print it as JSON.", in_profile=False),
+    Option(
+        ("--certify",),
+        "nothing",
+        "Compare the host before and after, and say that the tree is free.",
+    ),
+    Option(("--help", "-h"), "nothing", "Show this message.", in_profile=False),
+)
+
+
+class Parsed:
+    """A command line taken apart: the tree, the command, and what was said of each option."""
+
+    def __init__(self) -> None:
+        self.target: str | None = None
+        self.command: tuple[str, ...] = ()
+        self.flags: set[str] = set()
+        self.values: dict[str, list[str]] = {}
+
+    def one(self, key: str) -> str | None:
+        """Return the value of an option that counts once: the last one said."""
+        said = self.values.get(key)
+        return said[-1] if said else None
+
+    def many(self, key: str) -> list[str]:
+        """Return all values of a repeatable option, in order."""
+        return self.values.get(key, [])
+
+
+def parse(arguments: list[str]) -> Parsed:
+    """Take a command line apart: options, one tree, options, ``--``, a command left as it is.
+
+    Raises UsageError.
+    """
+    parsed = Parsed()
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word.startswith("-") and word != "-":
+            _take_option(word, rest, parsed)
+        elif parsed.target is None:
+            parsed.target = word
+        else:
+            rest.insert(0, word)
+            break
+    if parsed.target is None and rest:
+        parsed.target = rest.pop(0)
+        rest = rest[1:] if rest[:1] == ["--"] else rest
+    parsed.command = tuple(rest)
+    return parsed
+
+
+def _take_option(word: str, rest: list[str], parsed: Parsed) -> None:
+    name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
+    option = next((o for o in OPTIONS if name in o.names), None)
+    if option is None:
+        raise UsageError(f"No such option: {name}", _suggestion(name))
+    has_value = bool(equals) or (not word.startswith("--") and bool(value))
+    if option.takes == "nothing":
+        if word.startswith("--") and has_value:
+            raise UsageError(f"{name} takes no value")
+        parsed.flags.add(option.key)
+        if has_value:
+            rest.insert(0, "-" + value)  # a cluster such as -xh
+        return
+    if not has_value:
+        if not rest:
+            raise UsageError(f"{name} needs a value: {option.metavar}")
+        value = rest.pop(0)
+    check_choice(option, value)
+    parsed.values.setdefault(option.key, []).append(value)
+
+
+def check_choice(option: Option, value: str) -> None:
+    """Raise UsageError for a value that a closed option does not know."""
+    if option.choices and value not in option.choices:
+        raise UsageError(
+            f"{option.names[0]} does not know {value!r}", f"it takes {', '.join(option.choices)}"
+        )
+
+
+def _suggestion(name: str) -> str:
+    import difflib  # only for a mistake
+
+    known = [n for option in OPTIONS for n in option.names]
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else "xbuild run --help lists the options"

@@ -1,0 +1,74 @@
+"""``xbuild run``: build a request from the command line, plan, and run or print the plan."""
+
+from __future__ import annotations
+
+from xbuild.cli.options import parse
+from xbuild.cli.output import complain, note
+from xbuild.cli.settings import build_request
+from xbuild.errors import UsageError
+from xbuild.plan.make import plan_run
+from xbuild.sandbox.container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import click
+
+    from xbuild.plan.request import Request
+    from xbuild.plan.steps import Plan
+
+USAGE = "xbuild run [OPTIONS] TREE [--] [COMMAND...]"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line after ``xbuild run`` and return the exit status.
+
+    Raises XbuildError subclasses; see ``xbuild.cli.main`` for what becomes of them.
+    """
+    parsed = parse(arguments)
+    if "help" in parsed.flags:
+        from xbuild.cli.usage import print_help
+
+        print_help()
+        return 0
+    if parsed.target is None:
+        raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
+    request = build_request(parsed)
+    if "dry_run" in parsed.flags:
+        return _print_plan(request, as_json="json" in parsed.flags)
+    if "json" in parsed.flags:
+        raise UsageError("--json goes with --dry-run")
+    plan = plan_run(request, remember=True)
+    for text in plan.notes:
+        note(text)
+    if "certify" in parsed.flags:
+        return _run_certified(plan)
+    return Container(plan).run()
+
+
+def _print_plan(request: Request, *, as_json: bool) -> int:
+    from xbuild.plan.explain import explain, to_json
+
+    plan = plan_run(request, remember=False)
+    print(to_json(plan) if as_json else explain(plan))
+    return 0
+
+
+def _run_certified(plan: Plan) -> int:
+    from xbuild.sandbox.certificate import certify, witness
+
+    before = witness(plan.target)
+    try:
+        status = Container(plan).run()
+    finally:
+        certificate = certify(before, plan.target)
+        note(certificate.text) if certificate.is_clean else complain(certificate.text)
+    return status
+
+
+def __getattr__(name: str) -> click.Command:
+    """Build the click command when something asks for it: help, completion."""
+    if name == "command":
+        from xbuild.cli.usage import build_command
+
+        return build_command()
+    raise AttributeError(name)

@@ -1,0 +1,173 @@
+"""From words to a request: what options, environment files and profiles mean, parsed once."""
+
+from __future__ import annotations
+
+import os
+
+from xbuild.errors import UsageError
+from xbuild.plan.request import BindRequest, Request, TmpfsRequest
+from xbuild.record import GuestPath, HostPath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.cli.options import Parsed
+    from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
+
+_HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
+
+
+def build_request(parsed: Parsed) -> Request:
+    """Turn a command line into a request. Raises UsageError, ProfileError."""
+    assert parsed.target is not None
+    if parsed.many("profile") or _has_own_default():
+        from xbuild.plan.profile import apply_profiles
+
+        apply_profiles(parsed.many("profile"), parsed.flags, parsed.values)
+    interpreter = parsed.one("interpreter")
+    directory = parsed.one("chdir")
+    terminal = tuple(fd for fd in range(3) if os.isatty(fd))
+    return Request(
+        target=HostPath(os.path.realpath(parsed.target)),
+        command=parsed.command,
+        binds=_binds(parsed),
+        tmpfs=tuple(_tmpfs(text) for text in parsed.many("tmpfs")),
+        environment=_environment(parsed),
+        directory=None if directory is None else _guest_path(directory, "--chdir"),
+        user=parsed.one("user"),
+        hostname=_hostname(parsed.one("hostname")),
+        read_only="read_only" in parsed.flags,
+        ephemeral="ephemeral" in parsed.flags,
+        network=_network(parsed.one("network")),
+        binfmt=_binfmt(parsed.one("binfmt")),
+        private_users=_users(parsed.one("private_users")),
+        interpreter=None if interpreter is None else HostPath(os.path.abspath(interpreter)),
+        cpu=parsed.one("cpu"),
+        terminal=terminal,
+        term=os.environ.get("TERM") if terminal else None,
+    )
+
+
+def _network(value: str | None) -> NetworkChoice:
+    return "none" if value == "none" else "host"
+
+
+def _binfmt(value: str | None) -> BinfmtChoice:
+    if value == "private":
+        return "private"
+    return "host" if value == "host" else "auto"
+
+
+def _users(value: str | None) -> UsersChoice:
+    return "identity" if value == "identity" else "auto"
+
+
+def _has_own_default() -> bool:
+    return any(os.path.exists(f"{place}/default.toml") for place in own_profile_directories())
+
+
+def own_profile_directories() -> tuple[HostPath, ...]:
+    """Return where a user and an administrator keep profiles, the stronger first."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    if not config.startswith("/"):
+        config = os.path.join(os.environ.get("HOME", "/"), ".config")
+    return (HostPath(f"{config}/xbuild/profiles"), HostPath("/etc/xbuild/profiles"))
+
+
+def _binds(parsed: Parsed) -> tuple[BindRequest, ...]:
+    writable = [_bind(text, read_only=False) for text in parsed.many("bind")]
+    read_only = [_bind(text, read_only=True) for text in parsed.many("bind_ro")]
+    return (*writable, *read_only)
+
+
+def _bind(text: str, *, read_only: bool) -> BindRequest:
+    source, destination, *options = [*split_colons(text), ""][:4]
+    if options not in ([], [""], ["ro"], ["ro", ""]):
+        raise UsageError(f"Not a bind: {text}", "SRC[:DST]; a colon in a path is written \\:")
+    if not source:
+        raise UsageError(f"A bind without a source: {text}", "SRC[:DST]")
+    path = HostPath(os.path.abspath(os.path.expanduser(source)))
+    inside = _guest_path(destination, "--bind") if destination else GuestPath(path)
+    return BindRequest(path, inside, read_only or "ro" in options)
+
+
+def split_colons(text: str) -> list[str]:
+    r"""Split at colons; ``\:`` is a colon and ``\\`` a backslash, as in systemd-nspawn(1)."""
+    parts = [""]
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            parts[-1] += next(characters, "\\")
+        elif character == ":":
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _guest_path(text: str, option: str) -> GuestPath:
+    if not text.startswith("/"):
+        raise UsageError(f"{option} takes an absolute path inside the tree, not {text!r}")
+    return GuestPath(text)
+
+
+def _tmpfs(text: str) -> TmpfsRequest:
+    destination, _, given = text.partition(":")
+    options: list[tuple[str, str | None]] = []
+    mode = 0o1777
+    for word in filter(None, given.split(",")):
+        key, equals, value = word.partition("=")
+        if key == "mode":
+            mode = _octal(value, text)
+        else:
+            options.append((key, value if equals else None))
+    return TmpfsRequest(_guest_path(destination, "--tmpfs"), tuple(options), mode)
+
+
+def _octal(value: str, text: str) -> int:
+    try:
+        return int(value, 8)
+    except ValueError as error:
+        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}") from error
+
+
+def _environment(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for path in parsed.many("env_file"):
+        pairs += _read_env_file(path)
+    for text in parsed.many("setenv"):
+        name, equals, value = text.partition("=")
+        if not name:
+            raise UsageError(f"Not a variable: {text!r}", "NAME=VALUE, or NAME to pass it on")
+        if equals:
+            pairs.append((name, value))
+        elif name in os.environ:
+            pairs.append((name, os.environ[name]))
+    return tuple(pairs)
+
+
+def _read_env_file(path: str) -> list[tuple[str, str]]:
+    """Read lines NAME=VALUE; blank ones and those that begin with # are passed over."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise UsageError(f"Cannot read the environment file {path}: {error.strerror}") from error
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{path}:{number}: not NAME=VALUE: {text!r}")
+        pairs.append((name.strip(), value))
+    return pairs
+
+
+def _hostname(name: str | None) -> str | None:
+    if name is None:
+        return None
+    letters = name.replace("-", "").replace(".", "")
+    if not letters.isalnum() or not name.isascii() or len(name) > _HOSTNAME_LIMIT:
+        raise UsageError(f"Not a host name: {name!r}", "letters, digits, - and ., at most 64")
+    return name

@@ -1,0 +1,125 @@
+"""How this host runs each architecture of a tree: by itself, in 32-bit mode, or emulated."""
+
+from __future__ import annotations
+
+from xbuild.binary.arch import arch_named, host_arch, runs_natively32
+from xbuild.emulation.interpreters import verified_interpreter
+from xbuild.errors import BinfmtError, InterpreterError
+from xbuild.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from xbuild.binary.arch import Arch
+    from xbuild.emulation.interpreters import Interpreter
+    from xbuild.emulation.registry import Entry
+    from xbuild.plan.host import Host
+    from xbuild.plan.request import Request
+    from xbuild.record import HostPath
+    from xbuild.tree.survey import Survey
+
+    Way = Literal["native", "native32", "private", "host", "missing"]
+
+
+class Emulation(Record):
+    """One architecture of a tree and the way it runs.
+
+    ``interpreter`` for ``private``, and for ``host`` where the ``entry`` lacks the flag F and so
+    needs a file inside; ``problem`` where the architecture does not run.
+    """
+
+    arch: Arch
+    way: Way
+    interpreter: Interpreter | None = None
+    entry: Entry | None = None
+    problem: str = ""
+
+
+def choose_emulation(
+    survey: Survey, request: Request, host: Host, *, remember: bool
+) -> tuple[Emulation, ...]:
+    """Return a way for every architecture that the survey met, the leading one first.
+
+    May run an interpreter, to verify it, if its file is not known from before; what is learnt is
+    kept if ``remember``. Raises InterpreterError or BinfmtError when the leading architecture
+    cannot run; others are ``missing`` then.
+    """
+    ways: list[Emulation] = []
+    for name in survey.architectures:
+        leads = not ways
+        override = request.interpreter if leads else None
+        arch = arch_named(name)
+        try:
+            ways.append(way_for(arch, request, host, override=override, remember=remember))
+        except (InterpreterError, BinfmtError) as error:
+            if leads:
+                raise
+            ways.append(Emulation(arch, "missing", problem=error.message))
+    return tuple(ways)
+
+
+def way_for(
+    arch: Arch, request: Request, host: Host, *, override: HostPath | None, remember: bool
+) -> Emulation:
+    """Return how ``arch`` runs on this host. Raises InterpreterError, BinfmtError."""
+    here = host_arch()
+    if override is None:
+        if arch == here:
+            return Emulation(arch, "native")
+        if arch == runs_natively32(here) and _runs_by_itself(arch):
+            return Emulation(arch, "native32")
+    if request.binfmt == "host" or (request.binfmt == "auto" and not host.has_private_binfmt):
+        return _by_host_entry(arch, request, host)
+    interpreter = verified_interpreter(arch, override=override, remember=remember)
+    return Emulation(arch, "private", interpreter)
+
+
+def _runs_by_itself(arch: Arch) -> bool:
+    """Run a 32-bit program; where an entry would catch it, that says nothing of the processor."""
+    from xbuild.emulation.registry import Missing, judge, read_entries
+
+    try:
+        if not isinstance(judge(arch, read_entries()), Missing):
+            return False
+    except BinfmtError:
+        return _runs(arch)  # no registry is mounted: nothing can catch it
+    return _runs(arch)
+
+
+def _runs(arch: Arch) -> bool:
+    from xbuild.emulation.trial import try_kernel
+
+    try:
+        return try_kernel(arch).is_as_expected
+    except OSError:
+        return False
+
+
+def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
+    from xbuild.emulation.registry import Usable, judge, read_entries
+    from xbuild.emulation.verification import Fails, verify_registration
+
+    hint = f"as root: xbuild binfmt register {arch.name}"
+    if request.binfmt == "auto":
+        release = f"{host.kernel[0]}.{host.kernel[1]}"
+        hint += f"; Linux {release} has no private registries, 6.7 and later do"
+    verdict = judge(arch, read_entries())
+    if not isinstance(verdict, Usable):
+        raise BinfmtError(f"The host's binfmt_misc registry has no entry for {arch.name}", hint)
+    outcome = verify_registration(arch)
+    if isinstance(outcome, Fails):
+        raise BinfmtError(
+            f"The host's binfmt_misc entry {verdict.entry.name} does not run {arch.name} programs:"
+            f" {outcome.reason}",
+            hint,
+        )
+    entry = verdict.entry
+    if "F" in entry.flags:
+        return Emulation(arch, "host", entry=entry)
+    # Without F the kernel looks for the path inside the container: a static one has to be there.
+    try:
+        interpreter = verified_interpreter(arch, override=entry.interpreter, remember=False)
+    except InterpreterError:
+        interpreter = verified_interpreter(arch, remember=False)
+    return Emulation(arch, "host", interpreter, entry)

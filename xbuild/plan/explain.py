@@ -1,0 +1,153 @@
+"""A plan in words and as JSON: one line for each step, the same line that a failure names."""
+
+from __future__ import annotations
+
+from xbuild.plan import steps
+from xbuild.record import Record, assert_never
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import IdMap, IdRange, Owner, Plan, Step
+
+SCHEMA = "xbuild.plan/1"
+_VERB_WIDTH = 10
+
+
+def explain(plan: Plan) -> str:
+    """Return the plan as text: the steps in order, then what to know about them."""
+    lines = [f"plan for {plan.target}"]
+    for step in plan.steps:
+        verb, rest = describe(step)
+        lines.append(f"  {verb:<{_VERB_WIDTH}} {rest}".rstrip())
+    lines += [f"note: {note}" for note in plan.notes]
+    return "\n".join(lines)
+
+
+def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is closed
+    """Return a verb and what it is done to."""
+    match step:
+        case steps.EnterNamespaces(namespaces, id_map):
+            return "unshare", ", ".join(namespaces) + (f"; {_ids(id_map)}" if id_map else "")
+        case steps.PrivateMounts():
+            return "private", "every mount: nothing below spreads to the host"
+        case steps.BecomeInit():
+            return "fork", "process 1 of the new PID namespace, which does the rest"
+        case steps.MountTree(source, read_only, recursive, id_map):
+            marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
+            return "root", f"{source}{marks}"
+        case steps.MountOverlay(lower, recursive, id_map):
+            marks = _marks(read_only=False, recursive=recursive, id_map=id_map)
+            return "root", f"{lower}{marks}, changes on a tmpfs that vanishes"
+        case steps.Scaffold(directory, missing):
+            return "scaffold", f"{directory} with {', '.join(path for path, _ in missing)}"
+        case steps.Tmpfs(target, mode, owner, options):
+            words = [f"mode={mode:o}", *(k if v is None else f"{k}={v}" for k, v in options)]
+            return "tmpfs", f"{target} ({','.join(words)}){_owned(owner)}"
+        case steps.Bind(source, target, read_only, recursive, id_map):
+            marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
+            return "bind", f"{target} <- {source}{marks}"
+        case steps.ReadOnlyOver(target):
+            return "read-only", target
+        case steps.Proc(target):
+            return "proc", target
+        case steps.Sysfs(target):
+            return "sysfs", f"{target} (read-only)"
+        case steps.Mqueue(target):
+            return "mqueue", target
+        case steps.Devpts(target, gid):
+            return "devpts", target + (f" (gid={gid})" if gid is not None else "")
+        case steps.DeviceNode(target, major, minor, mode):
+            return "mknod", f"{target} c {major}:{minor} mode {mode:o}"
+        case steps.Directory(target, mode):
+            return "mkdir", f"{target} mode {mode:o}"
+        case steps.Symlink(target, text):
+            return "symlink", f"{target} -> {text}"
+        case steps.WriteFile(target, content):
+            return "write", f"{target} ({len(content)} characters)"
+        case steps.Show(source, target):
+            return "bind", f"{target} <- {source} inside (read-only)"
+        case steps.Pivot():
+            return "pivot", "to this view, and let go of the host's root"
+        case steps.MountBinfmt():
+            return "binfmt", "open a private registry; the host's is not seen or changed"
+        case steps.Register(arch, interpreter, host_interpreter, line):
+            flags = line.rpartition(b":")[2].decode()
+            return "register", f"{arch} by {interpreter} ({host_interpreter}), flags {flags}"
+        case steps.Hostname(name):
+            return "hostname", name
+        case steps.LoopbackUp():
+            return "network", "lo up, nothing else"
+        case steps.Exec():
+            return "exec", _command(step)
+        case _:
+            assert_never(step)
+
+
+def _command(step: steps.Exec) -> str:
+    import shlex  # off the start path
+
+    words = [shlex.join(step.argv), f"in {step.directory}", f"as {step.uid}:{step.gid}"]
+    if step.personality is not None:
+        words.append("in 32-bit mode")
+    if step.terminal:
+        words.append("on a terminal of its own")
+    environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in step.environment)
+    return f"{', '.join(words)}\n{'':>{_VERB_WIDTH + 3}}with {environment}"
+
+
+def _marks(*, read_only: bool, recursive: bool, id_map: IdMap | None) -> str:
+    words = []
+    if read_only:
+        words.append("read-only")
+    if recursive:
+        words.append("with what is mounted below")
+    if id_map is not None:
+        words.append(f"idmapped {_ranges(id_map.uids)}")
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _ids(id_map: IdMap) -> str:
+    text = f"uids {_ranges(id_map.uids)}"
+    if id_map.gids != id_map.uids:
+        text += f"; gids {_ranges(id_map.gids)}"
+    return f"{text}; map written by {id_map.writer}"
+
+
+def _ranges(ranges: tuple[IdRange, ...]) -> str:
+    return ", ".join(
+        f"{span.inside} -> {span.outside}"
+        if span.count == 1
+        else f"{span.inside}..{span.inside + span.count - 1} -> {span.outside}.."
+        for span in ranges
+    )
+
+
+def _owned(owner: Owner) -> str:
+    return f" owned by {owner.uid}:{owner.gid}" if owner.uid or owner.gid else ""
+
+
+def to_json(plan: Plan) -> str:
+    """Return the plan as a JSON document of schema ``xbuild.plan/1`` (docs/json.md)."""
+    import json  # off the start path
+
+    document = {
+        "schema": SCHEMA,
+        "target": plan.target,
+        "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
+        "notes": list(plan.notes),
+    }
+    return json.dumps(document, indent=2)
+
+
+def _fields(record: Record) -> dict[str, object]:
+    return {name: _plain(getattr(record, name)) for name in record.__match_args__}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Record):
+        return _fields(value)
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return value.decode("ascii", "backslashreplace")
+    return value

@@ -1,0 +1,220 @@
+"""What a tree has at the places that a container mounts over, and whom it knows: reading only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from xbuild.errors import SymlinkLoop, TargetError, UsageError
+from xbuild.record import GuestPath, Record
+from xbuild.tree.resolve import MAXSYMLINKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.request import Request
+    from xbuild.tree.resolve import DirectoryReader
+
+API_DIRECTORIES = (
+    GuestPath("/proc"),
+    GuestPath("/sys"),
+    GuestPath("/dev"),
+    GuestPath("/run"),
+    GuestPath("/tmp"),
+)
+_ACCOUNT_FILE_LIMIT = 1 << 20  # bytes
+
+
+class Place(Record):
+    """Where a guest path leads: what exists, free of symlinks, and what is missing below it.
+
+    ``covered`` is set where the path enters one of the container's own file systems, in which
+    everything has yet to be made. ``mode`` is the st_mode of what exists.
+    """
+
+    existing: GuestPath
+    missing: tuple[str, ...]
+    mode: int
+    covered: bool = False
+
+    @property
+    def path(self) -> GuestPath:
+        """The whole path, symlinks resolved."""
+        return GuestPath("/" + "/".join([*_parts(self.existing), *self.missing]))
+
+
+class Account(Record):
+    """A user of the tree, with all its groups (passwd(5), group(5))."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: GuestPath
+    shell: GuestPath | None
+
+
+class Guest(Record):
+    """The facts about a tree that a plan needs beyond its survey."""
+
+    api: tuple[Place, ...]  # in the order of API_DIRECTORIES
+    resolv_conf: Place
+    hosts: Place
+    binds: tuple[Place, ...]
+    tmpfs: tuple[Place, ...]
+    interpreters: tuple[Place, ...]  # of host entries without F, where the kernel looks for them
+    account: Account
+    home_exists: bool
+
+
+def read_guest(
+    reader: DirectoryReader, request: Request, interpreters: tuple[GuestPath, ...] = ()
+) -> Guest:
+    """Read the facts that a plan for ``request`` needs.
+
+    ``interpreters`` are paths at which the host's registry expects one. Raises UsageError for an
+    unknown user or a target outside the tree, TargetError for a tree that cannot be searched.
+    """
+    api = tuple(locate(reader, path) for path in API_DIRECTORIES)
+    covered = frozenset(place.path for place in api)
+    account = _read_account(reader, request.user)
+    return Guest(
+        api=api,
+        resolv_conf=locate(reader, GuestPath("/etc/resolv.conf"), covered),
+        hosts=locate(reader, GuestPath("/etc/hosts"), covered),
+        binds=tuple(locate(reader, bind.destination, covered) for bind in request.binds),
+        tmpfs=tuple(locate(reader, each.destination, covered) for each in request.tmpfs),
+        interpreters=tuple(locate(reader, path, covered) for path in interpreters),
+        account=account,
+        home_exists=not locate(reader, account.home, covered).missing,
+    )
+
+
+def locate(
+    reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath] = frozenset()
+) -> Place:
+    """Follow ``path`` as far as it exists in the tree, dangling symlinks too.
+
+    Raises UsageError for a path that is not absolute or climbs out of the tree, SymlinkLoop, and
+    TargetError where a directory cannot be searched.
+    """
+    if not path.startswith("/"):
+        raise UsageError(f"Not an absolute path inside the tree: {path}", "begin it with a slash")
+    done: list[str] = []
+    pending = _parts(path)
+    if _climbs_out(pending):
+        raise UsageError(
+            f"The path leaves the tree: {path}", "name a place inside, without leading .."
+        )
+    mode = stat.S_IFDIR
+    links = 0
+    while pending:
+        name = pending.pop(0)
+        if name == "..":
+            del done[-1:]  # ".." of the root is the root: path_resolution(7)
+            continue
+        here = "/".join([*done, name])
+        try:
+            mode = os.lstat(here, dir_fd=reader.fd).st_mode
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                why = error.strerror
+                raise TargetError(f"Cannot look up /{here} in {reader.label}: {why}") from error
+            return _place(done, [name, *pending], covered)
+        if stat.S_ISLNK(mode):
+            links += 1
+            if links > MAXSYMLINKS:
+                raise SymlinkLoop(f"Too many symbolic links on the way to {path} in {reader.label}")
+            text = os.readlink(here, dir_fd=reader.fd)
+            done = [] if text.startswith("/") else done
+            pending = [*_parts(text), *pending]
+            continue
+        done.append(name)
+        if GuestPath("/" + "/".join(done)) in covered:
+            return _place(done, pending, covered)
+    return Place(GuestPath("/" + "/".join(done)), (), mode)
+
+
+def _place(done: list[str], rest: list[str], covered: frozenset[GuestPath]) -> Place:
+    """Return a place that ends in missing names, below a covered directory if there is one."""
+    names = list(done)
+    for name in rest:
+        if name == "..":
+            del names[-1:]
+        else:
+            names.append(name)
+    existing = min(len(done), len(names))
+    for depth in range(1, len(names) + 1):
+        if "/" + "/".join(names[:depth]) in covered:
+            root = GuestPath("/" + "/".join(names[:depth]))
+            return Place(root, tuple(names[depth:]), stat.S_IFDIR, covered=True)
+    root = GuestPath("/" + "/".join(names[:existing]))
+    return Place(root, tuple(names[existing:]), stat.S_IFDIR)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _climbs_out(parts: list[str]) -> bool:
+    depth = 0
+    for part in parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return False
+
+
+_ROOT = Account("root", 0, 0, (), GuestPath("/root"), None)
+
+
+def _read_account(reader: DirectoryReader, user: str | None) -> Account:
+    if user is None or user in ("root", "0"):
+        return _ROOT
+    name, _, group = user.partition(":")
+    wanted = 2 if name.isdigit() else 0
+    for fields in _records(reader, GuestPath("/etc/passwd"), 7):
+        if fields[wanted] == name and fields[2].isdigit() and fields[3].isdigit():
+            gid = int(fields[3]) if not group else _read_gid(reader, group)
+            return Account(
+                fields[0],
+                int(fields[2]),
+                gid,
+                _supplementary(reader, fields[0], gid),
+                GuestPath(fields[5] or "/"),
+                GuestPath(fields[6]) if fields[6] else None,
+            )
+    if name.isdigit():
+        gid = _read_gid(reader, group) if group else 0
+        return Account(name, int(name), gid, (gid,), GuestPath("/"), None)
+    known = ", ".join(f[0] for f in _records(reader, GuestPath("/etc/passwd"), 7)[:8])
+    raise UsageError(
+        f"The tree has no user {name!r} in /etc/passwd",
+        f"it knows {known}; or give a number" if known else "give a number",
+    )
+
+
+def _read_gid(reader: DirectoryReader, group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    for fields in _records(reader, GuestPath("/etc/group"), 4):
+        if fields[0] == group and fields[2].isdigit():
+            return int(fields[2])
+    raise UsageError(f"The tree has no group {group!r} in /etc/group", "give a number")
+
+
+def _supplementary(reader: DirectoryReader, name: str, gid: int) -> tuple[int, ...]:
+    groups = [gid]
+    for fields in _records(reader, GuestPath("/etc/group"), 4):
+        if fields[2].isdigit() and name in fields[3].split(",") and int(fields[2]) != gid:
+            groups.append(int(fields[2]))
+    return tuple(groups)
+
+
+def _records(reader: DirectoryReader, path: GuestPath, fields: int) -> list[list[str]]:
+    try:
+        text = reader.read(path, _ACCOUNT_FILE_LIMIT).decode("utf-8", "surrogateescape")
+    except TargetError:
+        return []
+    split = (line.split(":") for line in text.splitlines())
+    return [each for each in split if len(each) >= fields]

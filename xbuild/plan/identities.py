@@ -1,0 +1,157 @@
+"""Whose ids the container has: which maps, who writes them, and what will not work with them."""
+
+from __future__ import annotations
+
+from xbuild.errors import HostUnable
+from xbuild.plan.steps import IdMap, IdRange, Owner
+from xbuild.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from xbuild.plan.host import Host, SubIds
+    from xbuild.plan.request import Request
+    from xbuild.tree.survey import Survey
+
+    Kind = Literal["shifted", "identity", "subordinate", "single", "nested"]
+
+# The last 64 Ki of systemd's range for containers (systemd.io/UIDS-GIDS), free of allocations.
+SHIFTED_BASE = 0x6FFF0000
+SHIFTED_COUNT = 0x10000
+_ALL_IDS = 0xFFFFFFFF
+_MAX_RANGES = 340  # user_namespaces(7)
+
+
+class Identities(Record):
+    """The id maps of a container.
+
+    ``outer`` is entered first and owns the mounts; root of the host needs none. ``inner`` is the
+    guest's own. ``tree`` presents files on disk through an idmapped mount. ``owner`` is the
+    guest's root as numbers valid where mounts are made.
+    """
+
+    kind: Kind
+    outer: IdMap | None
+    inner: IdMap
+    tree: IdMap | None
+    owner: Owner
+    notes: tuple[str, ...] = ()
+
+    def owner_of(self, uid: int, gid: int) -> Owner:
+        """Return a guest's user as numbers valid where mounts are made."""
+        return Owner(self.owner.uid + uid, self.owner.gid + gid)
+
+    @property
+    def allows_setgroups(self) -> bool:
+        """Whether setgroups(2) works inside."""
+        return self.kind != "single"
+
+
+def choose_identities(request: Request, survey: Survey, host: Host) -> Identities:
+    """Choose the id maps. Raises HostUnable when the request cannot be met."""
+    if host.privileged:
+        if request.private_users == "identity":
+            return _identity()
+        if host.can_idmap(request.target):
+            return _shifted()
+        filesystem = host.filesystem_of(request.target)
+        note = (
+            f"{filesystem} cannot be shown by an idmapped mount: root inside has the number of the"
+            " host's root, confined by namespaces and locked mounts only"
+        )
+        return _identity(note)
+    if host.euid == 0:
+        return _nested(host)
+    if host.has_newuidmap and host.sub_uids and host.sub_gids:
+        return _subordinate(host, survey)
+    return _single(host)
+
+
+def _range(count: int, outside: int = 0) -> tuple[IdRange, ...]:
+    return (IdRange(0, outside, count),)
+
+
+def _shifted() -> Identities:
+    ids = _range(SHIFTED_COUNT, SHIFTED_BASE)
+    shift = IdMap(ids, ids, "parent")
+    return Identities("shifted", None, shift, shift, Owner(SHIFTED_BASE, SHIFTED_BASE))
+
+
+def _identity(*notes: str) -> Identities:
+    everyone = IdMap(_range(_ALL_IDS), _range(_ALL_IDS), "parent")
+    return Identities("identity", None, everyone, None, Owner(), notes)
+
+
+def _nested(host: Host) -> Identities:
+    """Root of an outer container: all the ids that it has."""
+    if host.own_uids < 1 or host.own_gids < 1:
+        raise HostUnable(
+            "Cannot map root: id 0 is not mapped in this user namespace",
+            "start xbuild as a user whose id is mapped, see /proc/self/uid_map",
+        )
+    uids, gids = _range(host.own_uids), _range(host.own_gids)
+    outer, inner = IdMap(uids, gids, "launcher"), IdMap(uids, gids, "parent")
+    note = () if host.own_uids >= SHIFTED_COUNT else (_few_ids(host.own_uids),)
+    return Identities("nested", outer, inner, None, Owner(), note)
+
+
+def _few_ids(count: int) -> str:
+    return f"only {count} user ids are mapped here: chown to others fails inside (EINVAL)"
+
+
+def _subordinate(host: Host, survey: Survey) -> Identities:
+    uids, gids = _granted(host.sub_uids), _granted(host.sub_gids)
+    notes: tuple[str, ...] = ()
+    if survey.owner == host.sub_uids[0].start:
+        # Unpacked inside a user namespace whose root was the first subordinate id.
+        uids, gids = _shift_down(uids), _shift_down(gids)
+        notes = ("the tree belongs to a subordinate id of yours, which is root inside",)
+    else:
+        uids = (IdRange(0, host.euid, 1), *uids)
+        gids = (IdRange(0, host.egid, 1), *gids)
+        notes = _ownership_note(survey, host)
+    outer = IdMap(uids[:_MAX_RANGES], gids[:_MAX_RANGES], "newuidmap")
+    inner = IdMap(_range(_reach(outer.uids)), _range(_reach(outer.gids)), "parent")
+    return Identities("subordinate", outer, inner, None, Owner(), notes)
+
+
+def _granted(spans: tuple[SubIds, ...]) -> tuple[IdRange, ...]:
+    ranges = []
+    inside = 1
+    for span in spans:
+        ranges.append(IdRange(inside, span.start, span.count))
+        inside += span.count
+    return tuple(ranges)
+
+
+def _shift_down(ranges: tuple[IdRange, ...]) -> tuple[IdRange, ...]:
+    return tuple(IdRange(span.inside - 1, span.outside, span.count) for span in ranges)
+
+
+def _reach(ranges: tuple[IdRange, ...]) -> int:
+    return sum(span.count for span in ranges)
+
+
+def _single(host: Host) -> Identities:
+    outer = IdMap((IdRange(0, host.euid, 1),), (IdRange(0, host.egid, 1),), "self")
+    inner = IdMap(_range(1), _range(1), "parent")
+    return Identities("single", outer, inner, None, Owner(), (_single_note(host),))
+
+
+def _single_note(host: Host) -> str:
+    missing = "newuidmap is not installed" if host.sub_uids else "/etc/subuid grants you no ids"
+    return (
+        f"one user id only ({missing}): chown fails inside (EINVAL), so does switching users;"
+        " apt-get needs -o APT::Sandbox::User=root, and dpkg cannot unpack other users' files"
+    )
+
+
+def _ownership_note(survey: Survey, host: Host) -> tuple[str, ...]:
+    if survey.owner in (host.euid, -1):
+        return ()
+    owner = "root" if survey.owner == 0 else f"uid {survey.owner}"
+    return (
+        f"the tree belongs to {owner}, not to you: programs run, but writing to it fails;"
+        " run as that user, or use a copy of your own",
+    )

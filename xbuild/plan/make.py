@@ -1,0 +1,170 @@
+"""Deciding: request, survey and facts in; a plan, or the reason why there is none, out."""
+
+from __future__ import annotations
+
+from xbuild.emulation.rules import derive_rule
+from xbuild.errors import UsageError
+from xbuild.plan import steps
+from xbuild.plan.emulate import choose_emulation
+from xbuild.plan.guest import read_guest
+from xbuild.plan.host import Host
+from xbuild.plan.identities import choose_identities
+from xbuild.plan.view import View, hostname_of
+from xbuild.record import GuestPath, HostPath
+from xbuild.tree.resolve import DirectoryReader
+from xbuild.tree.survey import survey_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.emulate import Emulation
+    from xbuild.plan.guest import Guest
+    from xbuild.plan.identities import Identities
+    from xbuild.plan.request import Request
+    from xbuild.plan.steps import Namespace, Plan, Step
+    from xbuild.tree.survey import Survey
+
+PER_LINUX32 = 0x0008  # linux/personality.h
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# P: programs see their own argv[0], which busybox applets go by. O: programs of mode 0711 run.
+# C: setuid programs work, which is safe in a registry that only this container sees. F: the
+# interpreter is opened now, so that chroots inside the container find it as well.
+PRIVATE_FLAGS = "POCF"
+
+
+def plan_run(request: Request, *, remember: bool) -> Plan:
+    """Read the tree and the host, and decide: what ``xbuild run`` does before it acts.
+
+    An interpreter not met before is verified by running it; what is learnt is kept if
+    ``remember``. Raises XbuildError subclasses that say why there can be no plan.
+    """
+    host = Host.probe()
+    with DirectoryReader(request.target) as reader:
+        survey = survey_directory(reader)
+        emulations = choose_emulation(survey, request, host, remember=remember)
+        registered = tuple(
+            GuestPath(e.entry.interpreter)
+            for e in emulations
+            if e.entry is not None and e.interpreter is not None
+        )
+        guest = read_guest(reader, request, registered)
+    return make_plan(request, survey, host, guest, emulations)
+
+
+def make_plan(
+    request: Request,
+    survey: Survey,
+    host: Host,
+    guest: Guest,
+    emulations: tuple[Emulation, ...],
+) -> Plan:
+    """Decide every step of one run. Pure.
+
+    Raises UsageError, TargetError, HostUnable for a request that cannot be met.
+    """
+    ids = choose_identities(request, survey, host)
+    assert survey.arch is not None
+    view = View(request, host, guest, ids, narrow_inodes=survey.arch.bits == 32)
+    view.assemble(emulations)
+    outer: tuple[Namespace, ...] = ("mount", "pid")
+    plan: list[Step] = [
+        steps.EnterNamespaces(outer if ids.outer is None else ("user", *outer), ids.outer),
+        steps.PrivateMounts(),
+        steps.BecomeInit(),
+        *view.steps,
+        steps.Pivot(),
+        *_inner_steps(request, ids, view, emulations),
+        _exec_step(request, survey, guest, ids, emulations),
+    ]
+    notes = (*ids.notes, *view.notes, *_emulation_notes(emulations))
+    return steps.Plan(request.target, tuple(plan), notes)
+
+
+def _inner_steps(
+    request: Request, ids: Identities, view: View, emulations: tuple[Emulation, ...]
+) -> list[Step]:
+    inner: tuple[Namespace, ...] = ("user", "mount", "ipc", "uts", "cgroup")
+    if request.network == "none":
+        inner = (*inner, "network")
+    found: list[Step] = [steps.EnterNamespaces(inner, ids.inner), steps.Mqueue(view.mqueue)]
+    if request.network == "none":
+        found += [steps.Sysfs(view.sysfs), steps.LoopbackUp()]
+    private = [e for e in emulations if e.way == "private"]
+    if private:
+        found.append(steps.MountBinfmt())
+    for emulation in private:
+        assert emulation.interpreter is not None
+        path = view.interpreter_path(emulation)
+        rule = derive_rule(
+            emulation.arch,
+            interpreter=HostPath(path),
+            flags=PRIVATE_FLAGS,
+            name=f"qemu-{emulation.arch.name}",
+        )
+        found.append(
+            steps.Register(emulation.arch.name, path, emulation.interpreter.path, rule.line())
+        )
+    found.append(steps.Hostname(hostname_of(request)))
+    return found
+
+
+def _exec_step(
+    request: Request,
+    survey: Survey,
+    guest: Guest,
+    ids: Identities,
+    emulations: tuple[Emulation, ...],
+) -> steps.Exec:
+    account = guest.account
+    shell = account.shell or survey.shell
+    argv = request.command
+    if not argv:
+        if shell is None:
+            raise UsageError(
+                f"{request.target} has neither /bin/bash nor /bin/sh to start",
+                "name a command: xbuild run TREE -- /path/to/program",
+            )
+        argv = (shell, "-l")
+    directory = request.directory or (account.home if guest.home_exists else GuestPath("/"))
+    return steps.Exec(
+        argv,
+        _environment(request, guest, shell),
+        directory,
+        account.uid,
+        account.gid,
+        account.groups if ids.allows_setgroups else None,
+        PER_LINUX32 if emulations[0].way == "native32" else None,
+        request.terminal,
+    )
+
+
+def _environment(
+    request: Request, guest: Guest, shell: GuestPath | None
+) -> tuple[tuple[str, str], ...]:
+    account = guest.account
+    environment = {
+        "PATH": DEFAULT_PATH,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": shell or "/bin/sh",
+        "LANG": "C.UTF-8",
+        "TERM": request.term or "dumb",
+        "container": "xbuild",
+    }
+    if request.cpu is not None:
+        environment["QEMU_CPU"] = request.cpu
+    environment.update(request.environment)
+    return tuple(environment.items())
+
+
+def _emulation_notes(emulations: tuple[Emulation, ...]) -> list[str]:
+    notes = []
+    if len(emulations) > 1:
+        names = ", ".join(e.arch.debian or e.arch.name for e in emulations)
+        notes.append(f"the tree has programs of several architectures: {names}")
+    notes += [
+        f"its {e.arch.name} programs will not run: {e.problem}"
+        for e in emulations
+        if e.way == "missing"
+    ]
+    return notes

@@ -1,0 +1,55 @@
+"""What was asked for: the command line, a profile or a caller of the API, as one value."""
+
+from __future__ import annotations
+
+from xbuild.record import GuestPath, HostPath, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    NetworkChoice = Literal["host", "none"]
+    BinfmtChoice = Literal["auto", "private", "host"]
+    UsersChoice = Literal["auto", "identity"]
+
+
+class BindRequest(Record):
+    """``source`` on the host, to be seen at ``destination``."""
+
+    source: HostPath
+    destination: GuestPath
+    read_only: bool = False
+
+
+class TmpfsRequest(Record):
+    """A tmpfs at ``destination`` with tmpfs(5) options."""
+
+    destination: GuestPath
+    options: tuple[tuple[str, str | None], ...] = ()
+    mode: int = 0o1777
+
+
+class Request(Record):
+    """One run. ``target`` is absolute; an empty ``command`` is a login shell.
+
+    ``terminal`` lists which of descriptors 0, 1 and 2 are terminals of the caller's; ``term`` is
+    the caller's TERM. ``environment`` wins over what the container would set itself.
+    """
+
+    target: HostPath
+    command: tuple[str, ...] = ()
+    binds: tuple[BindRequest, ...] = ()
+    tmpfs: tuple[TmpfsRequest, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: GuestPath | None = None
+    user: str | None = None
+    hostname: str | None = None
+    read_only: bool = False
+    ephemeral: bool = False
+    network: NetworkChoice = "host"
+    binfmt: BinfmtChoice = "auto"
+    private_users: UsersChoice = "auto"
+    interpreter: HostPath | None = None
+    cpu: str | None = None
+    terminal: tuple[int, ...] = ()
+    term: str | None = None

@@ -1,0 +1,297 @@
+"""The vocabulary of a plan: a closed union of steps, applied in order by ``sandbox.apply``.
+
+A step holds everything that its application needs: no environment, configuration or working
+directory is consulted later. ``HostPath`` is seen from the host, ``GuestPath`` from the tree; a
+guest path in a step is already resolved and free of symbolic links.
+"""
+
+from __future__ import annotations
+
+from xbuild.record import GuestPath, HostPath, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
+    MapWriter = Literal["self", "launcher", "newuidmap", "parent"]
+    Create = Literal["no", "directory", "file"]
+
+
+class IdRange(Record):
+    """``count`` consecutive ids: ``inside`` the namespace they start here, ``outside`` there."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+class IdMap(Record):
+    """The uid_map and gid_map of a user namespace (user_namespaces(7)), and who writes them.
+
+    ``self``: the process itself, one id each, after denying setgroups. ``launcher``: xbuild's own
+    process in the namespace above. ``newuidmap``: the set-user-ID programs newuidmap(1) and
+    newgidmap(1). ``parent``: xbuild's process in the user namespace just above.
+    """
+
+    uids: tuple[IdRange, ...]
+    gids: tuple[IdRange, ...]
+    writer: MapWriter
+
+    def outside_uid(self, uid: int) -> int | None:
+        """Return what ``uid`` inside is outside, or None where it is not mapped."""
+        return _outside(self.uids, uid)
+
+    def outside_gid(self, gid: int) -> int | None:
+        """Return what ``gid`` inside is outside, or None where it is not mapped."""
+        return _outside(self.gids, gid)
+
+
+def _outside(ranges: tuple[IdRange, ...], number: int) -> int | None:
+    for span in ranges:
+        if span.inside <= number < span.inside + span.count:
+            return span.outside + number - span.inside
+    return None
+
+
+class Owner(Record):
+    """Who owns what a step creates: the numbers valid where the step is applied."""
+
+    uid: int = 0
+    gid: int = 0
+
+
+class EnterNamespaces(Record):
+    """Leave the given namespaces for new ones; ``id_map`` where ``user`` is among them."""
+
+    namespaces: tuple[Namespace, ...]
+    id_map: IdMap | None = None
+
+
+class BecomeInit(Record):
+    """Fork: what follows is done by process 1 of the new PID namespace."""
+
+
+class PrivateMounts(Record):
+    """Cut the propagation of every mount, so that nothing done from here on reaches the host."""
+
+
+class MountTree(Record):
+    """Make ``source`` the root of the container's view.
+
+    ``id_map`` presents the files' owners through an idmapped mount: what is ``inside`` on disk
+    is ``outside`` for the kernel. ``recursive`` also shows what is mounted below it.
+    """
+
+    source: HostPath
+    read_only: bool = False
+    recursive: bool = False
+    id_map: IdMap | None = None
+
+
+class MountOverlay(Record):
+    """Make ``lower`` the root, with changes on a tmpfs that vanishes with the container."""
+
+    lower: HostPath
+    recursive: bool = False
+    id_map: IdMap | None = None
+    owner: Owner = Owner()
+    in_user_namespace: bool = False
+    size: str | None = None
+
+
+class Scaffold(Record):
+    """Cover a directory by a tmpfs that has the same entries, each bound to the tree's own.
+
+    Mount points that the tree lacks are made in it, not on disk. It is read-only at its own
+    level: entries may be changed, but none added, removed or renamed.
+    """
+
+    directory: GuestPath
+    missing: tuple[tuple[GuestPath, Create], ...]
+    owner: Owner = Owner()
+
+
+class Tmpfs(Record):
+    """Mount a tmpfs; ``options`` are tmpfs(5)'s."""
+
+    target: GuestPath
+    mode: int
+    owner: Owner = Owner()
+    options: tuple[tuple[str, str | None], ...] = ()
+    create: Create = "no"
+    noexec: bool = False
+
+
+class Bind(Record):
+    """Show a file or directory of the host at ``target``."""
+
+    source: HostPath
+    target: GuestPath
+    read_only: bool = False
+    recursive: bool = True
+    id_map: IdMap | None = None
+    create: Create = "no"
+    owner: Owner = Owner()
+    nodev: bool = True
+
+
+class ReadOnlyOver(Record):
+    """Bind ``target`` onto itself read-only; absent targets are left out when planned."""
+
+    target: GuestPath
+
+
+class Proc(Record):
+    """Mount a proc of the container's own PID namespace."""
+
+    target: GuestPath = GuestPath("/proc")
+
+
+class Sysfs(Record):
+    """Mount a read-only sysfs of the current network namespace."""
+
+    target: GuestPath = GuestPath("/sys")
+
+
+class Mqueue(Record):
+    """Mount the POSIX message queues of the current IPC namespace."""
+
+    target: GuestPath = GuestPath("/dev/mqueue")
+
+
+class Devpts(Record):
+    """Mount an own instance of pseudo-terminals; ``gid`` is group tty, None where unmapped."""
+
+    target: GuestPath = GuestPath("/dev/pts")
+    gid: int | None = None
+
+
+class DeviceNode(Record):
+    """Make a character device node on the container's own /dev."""
+
+    target: GuestPath
+    major: int
+    minor: int
+    mode: int = 0o666
+    owner: Owner = Owner()
+
+
+class Directory(Record):
+    """Make a directory on one of the container's own file systems."""
+
+    target: GuestPath
+    mode: int
+    owner: Owner = Owner()
+
+
+class Symlink(Record):
+    """Make a symbolic link on one of the container's own file systems."""
+
+    target: GuestPath
+    text: str
+    owner: Owner = Owner()
+
+
+class WriteFile(Record):
+    """Write a file on one of the container's own file systems."""
+
+    target: GuestPath
+    content: str
+    owner: Owner = Owner()
+
+
+class Show(Record):
+    """Bind ``source``, a file already in the container's view, at ``target``, read-only."""
+
+    source: GuestPath
+    target: GuestPath
+
+
+class Pivot(Record):
+    """Make the assembled view the root directory and let the host's go (pivot_root(2))."""
+
+
+class MountBinfmt(Record):
+    """Open a binfmt_misc instance of the current user namespace; process 1 keeps it alive."""
+
+
+class Register(Record):
+    """Write one registration into the private instance."""
+
+    arch: str
+    interpreter: GuestPath
+    host_interpreter: HostPath
+    line: bytes
+
+
+class Hostname(Record):
+    """Set the host name of the UTS namespace."""
+
+    name: str
+
+
+class LoopbackUp(Record):
+    """Bring up ``lo`` in the current network namespace."""
+
+
+class Exec(Record):
+    """Run the command as a child of process 1, which reaps, forwards signals and ends with it.
+
+    ``umask`` and signal dispositions are the defaults; descriptors above 2 are closed. ``groups``
+    is None where the user namespace denies setgroups(2). ``terminal`` lists which of descriptors
+    0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild.
+    """
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    directory: GuestPath
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] | None = ()
+    personality: int | None = None
+    terminal: tuple[int, ...] = ()
+
+
+if TYPE_CHECKING:
+    Step = (
+        EnterNamespaces
+        | BecomeInit
+        | PrivateMounts
+        | MountTree
+        | MountOverlay
+        | Scaffold
+        | Tmpfs
+        | Bind
+        | ReadOnlyOver
+        | Proc
+        | Sysfs
+        | Mqueue
+        | Devpts
+        | DeviceNode
+        | Directory
+        | Symlink
+        | WriteFile
+        | Show
+        | Pivot
+        | MountBinfmt
+        | Register
+        | Hostname
+        | LoopbackUp
+        | Exec
+    )
+
+
+class Plan(Record):
+    """Everything that will be done, in order, and what the reader should know beforehand."""
+
+    target: HostPath
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> Exec:
+        """The last step."""
+        last = self.steps[-1]
+        assert isinstance(last, Exec)
+        return last

@@ -1,0 +1,327 @@
+"""The mounts of a container, in order: the tree, the kernel's own file systems, what was asked."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from xbuild.errors import TargetError, TargetNotFound
+from xbuild.plan import steps
+from xbuild.plan.guest import API_DIRECTORIES
+from xbuild.record import GuestPath, HostPath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.emulate import Emulation
+    from xbuild.plan.guest import Guest, Place
+    from xbuild.plan.host import Host
+    from xbuild.plan.identities import Identities
+    from xbuild.plan.request import BindRequest, Request
+    from xbuild.plan.steps import Create, Step
+
+OWN_DIRECTORY = GuestPath("/run/xbuild")  # on the container's tmpfs: interpreters, hosts
+_DEVICE_NUMBERS = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+}
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_API_FILESYSTEMS = frozenset(
+    ("proc", "sysfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "binfmt_misc")
+)
+_TTY_GID = 5  # base-passwd's and everyone's group tty
+
+
+class View:
+    """Collects the steps that assemble a container's view, and the notes about it."""
+
+    def __init__(
+        self, request: Request, host: Host, guest: Guest, ids: Identities, *, narrow_inodes: bool
+    ) -> None:
+        self._request = request
+        self._host = host
+        self._guest = guest
+        self._ids = ids
+        self._inodes: tuple[tuple[str, str | None], ...] = ()
+        if narrow_inodes:
+            # 32-bit programs built without large file support fail on 64-bit inode numbers.
+            self._inodes = (("inode32", None),)
+        self._covered = {place.path for place in guest.api}
+        self._missing: dict[GuestPath, list[tuple[GuestPath, Create]]] = {}
+        self.steps: list[Step] = []
+        self.notes: list[str] = []
+
+    def assemble(self, emulations: tuple[Emulation, ...]) -> None:
+        """Put all steps in order."""
+        self._mount_root()
+        at = len(self.steps)
+        for place, name in zip(self._guest.api, API_DIRECTORIES, strict=True):
+            if self._create_if_missing(place, "directory", name) == "directory":
+                self._add(steps.Directory(place.path, 0o755, self._ids.owner))
+        self._mount_proc()
+        self._mount_sys()
+        self._mount_dev()
+        self._mount_temporary()
+        for emulation in emulations:
+            self._show_interpreter(emulation)
+        self._show_registered(emulations)
+        self._name_hosts()
+        for tmpfs, place in zip(self._request.tmpfs, self._guest.tmpfs, strict=True):
+            create = self._create_if_missing(place, "directory", tmpfs.destination)
+            options = (*tmpfs.options, *self._inodes)
+            self._add(steps.Tmpfs(place.path, tmpfs.mode, self._ids.owner, options, create))
+            self._covered.add(place.path)
+        for bind, place in zip(self._request.binds, self._guest.binds, strict=True):
+            self._bind(bind, place)
+        self.steps[at:at] = self._scaffolds()
+
+    def _add(self, *new: Step) -> None:
+        self.steps.extend(new)
+
+    @property
+    def mqueue(self) -> GuestPath:
+        """Where message queues are mounted."""
+        return GuestPath(f"{self._api('/dev')}/mqueue")
+
+    @property
+    def sysfs(self) -> GuestPath:
+        """Where sysfs is mounted."""
+        return self._api("/sys")
+
+    def _api(self, name: str) -> GuestPath:
+        return self._guest.api[API_DIRECTORIES.index(GuestPath(name))].path
+
+    def _mount_root(self) -> None:
+        request, ids = self._request, self._ids
+        below = self._host.mounts_below(request.target)
+        # An ordinary user may not copy a mount without those below it: mount_namespaces(7).
+        recursive = bool(below) and ids.outer is not None
+        if request.ephemeral:
+            self._add(
+                steps.MountOverlay(
+                    request.target,
+                    recursive,
+                    ids.tree,
+                    ids.owner,
+                    in_user_namespace=ids.outer is not None,
+                )
+            )
+        else:
+            self._add(steps.MountTree(request.target, request.read_only, recursive, ids.tree))
+        if below and not recursive:
+            self._mount_below(request.ephemeral)
+
+    def _mount_below(self, is_ephemeral: bool) -> None:
+        target = self._request.target
+        for mount in self._host.mounts_below(target):
+            place = GuestPath("/" + mount.point[len(target.rstrip("/")) + 1 :])
+            if mount.filesystem in _API_FILESYSTEMS or place in self._covered:
+                continue
+            id_map = self._ids.tree if self._host.can_idmap(mount.point) else None
+            read_only = self._request.read_only or is_ephemeral
+            self._add(steps.Bind(mount.point, place, read_only, recursive=False, id_map=id_map))
+            if is_ephemeral:
+                self.notes.append(f"{place} is a mount of its own: read-only in this container")
+
+    def _create_if_missing(self, place: Place, kind: Create, asked: GuestPath) -> Create:
+        """Return how a mount point comes to be; on the tree's own disk nothing is made."""
+        if not place.missing:
+            if stat.S_ISDIR(place.mode) != (kind == "directory"):
+                found = "a directory" if stat.S_ISDIR(place.mode) else "no directory"
+                raise TargetError(
+                    f"Cannot mount on {asked}: in {self._request.target} it is {found}",
+                    "name another place inside the tree",
+                )
+            return "no"
+        if place.covered or self._request.ephemeral:
+            return kind
+        self._missing.setdefault(place.existing, []).append((place.path, kind))
+        return "no"
+
+    def _scaffolds(self) -> list[Step]:
+        """Return covers for directories that lack mount points, the outermost first."""
+        covers: list[Step] = []
+        for directory in sorted(self._missing):
+            covers.append(
+                steps.Scaffold(directory, tuple(self._missing[directory]), self._ids.owner)
+            )
+            names = ", ".join(path for path, _ in self._missing[directory])
+            self.notes.append(
+                f"the tree has no {names}: {directory} is shown with it, and is read-only at its"
+                " own level for this run"
+            )
+        return covers
+
+    def _mount_proc(self) -> None:
+        target = self._api("/proc")
+        if self._host.proc_is_masked:
+            self._add(steps.Bind(HostPath("/proc"), target, nodev=False))
+            self.notes.append(
+                "parts of /proc are masked here, so that the kernel grants no fresh one: the outer"
+                " container's is shown instead, and ps lists its processes"
+            )
+        else:
+            self._add(steps.Proc(target))
+        for name in self._host.proc_entries:
+            self._add(steps.ReadOnlyOver(GuestPath(f"{target}/{name}")))
+
+    def _mount_sys(self) -> None:
+        if self._host.privileged:
+            self._add(steps.Sysfs(self._api("/sys")))
+        else:
+            self._add(steps.Bind(HostPath("/sys"), self._api("/sys"), read_only=True))
+
+    def _mount_dev(self) -> None:
+        dev, owner = self._api("/dev"), self._ids.owner
+        self._add(steps.Tmpfs(dev, 0o755, owner, (("size", "1m"),)))
+        for name in self._host.devices:
+            node = GuestPath(f"{dev}/{name}")
+            if self._host.privileged:
+                major, minor = _DEVICE_NUMBERS[name]
+                self._add(steps.DeviceNode(node, major, minor, owner=owner))
+            else:
+                self._add(device_bind(HostPath(f"/dev/{name}"), node, "file", owner))
+        for name, text in _DEVICE_LINKS:
+            self._add(steps.Symlink(GuestPath(f"{dev}/{name}"), text, owner))
+        for name in ("pts", "shm", "mqueue"):
+            self._add(steps.Directory(GuestPath(f"{dev}/{name}"), 0o755, owner))
+        self._add(
+            steps.Devpts(GuestPath(f"{dev}/pts"), self._tty_gid()),
+            steps.Tmpfs(GuestPath(f"{dev}/shm"), 0o1777, owner, self._inodes),
+        )
+
+    def _tty_gid(self) -> int | None:
+        if self._ids.outer is not None:
+            return _TTY_GID if self._ids.outer.outside_gid(_TTY_GID) is not None else None
+        return self._ids.owner.gid + _TTY_GID
+
+    def _mount_temporary(self) -> None:
+        run, owner = self._api("/run"), self._ids.owner
+        self._add(
+            steps.Tmpfs(run, 0o755, owner, self._inodes),
+            steps.Directory(GuestPath(f"{run}/lock"), 0o1777, owner),
+            steps.Directory(GuestPath(f"{run}/xbuild"), 0o755, owner),
+            steps.Tmpfs(self._api("/tmp"), 0o1777, owner, self._inodes),
+        )
+
+    def interpreter_path(self, emulation: Emulation) -> GuestPath:
+        """Return where an interpreter is seen inside."""
+        return GuestPath(f"{self._api('/run')}/xbuild/qemu-{emulation.arch.name}")
+
+    def _show_interpreter(self, emulation: Emulation) -> None:
+        if emulation.way == "private" and emulation.interpreter is not None:
+            self._add(
+                steps.Bind(
+                    emulation.interpreter.path,
+                    self.interpreter_path(emulation),
+                    read_only=True,
+                    recursive=False,
+                    create="file",
+                    owner=self._ids.owner,
+                )
+            )
+
+    def _show_registered(self, emulations: tuple[Emulation, ...]) -> None:
+        """Show a static interpreter wherever a host's entry without F makes the kernel look."""
+        bare = [e for e in emulations if e.way == "host" and e.interpreter is not None]
+        for emulation, place in zip(bare, self._guest.interpreters, strict=True):
+            assert emulation.interpreter is not None
+            create = self._create_if_missing(place, "file", place.path)
+            source = emulation.interpreter.path
+            self._add(
+                steps.Bind(
+                    source, place.path, True, recursive=False, create=create, owner=self._ids.owner
+                )
+            )
+
+    def _name_hosts(self) -> None:
+        owner = self._ids.owner
+        content = self._host.hosts.rstrip("\n") + f"\n127.0.1.1\t{hostname_of(self._request)}\n"
+        source = GuestPath(f"{self._api('/run')}/xbuild/hosts")
+        place = self._guest.hosts
+        if not place.missing and stat.S_ISREG(place.mode):
+            self._add(steps.WriteFile(source, content, owner), steps.Show(source, place.path))
+        if self._request.network != "host" or self._host.resolv_conf is None:
+            return
+        place = self._guest.resolv_conf
+        create: Create = "file" if place.covered or self._request.ephemeral else "no"
+        if (place.missing and create == "no") or not (place.missing or stat.S_ISREG(place.mode)):
+            self.notes.append(
+                "the tree has no file /etc/resolv.conf to cover: names will not resolve inside;"
+                f" touch {self._request.target}/etc/resolv.conf once"
+            )
+            return
+        create = create if place.missing else "no"
+        self._add(
+            steps.Bind(
+                self._host.resolv_conf,
+                place.path,
+                read_only=True,
+                recursive=False,
+                create=create,
+                owner=owner,
+            )
+        )
+
+    def _bind(self, bind: BindRequest, place: Place) -> None:
+        mode = source_mode(bind.source)
+        kind: Create = "directory" if stat.S_ISDIR(mode) else "file"
+        create = self._create_if_missing(place, kind, bind.destination)
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            self._add(device_bind(bind.source, place.path, create, self._ids.owner))
+            return
+        id_map = self._ids.tree
+        if id_map is not None and not self._host.can_idmap(bind.source, with_submounts=True):
+            id_map = None
+            self.notes.append(
+                f"{bind.source} cannot be idmapped: its files belong to nobody inside"
+            )
+        self._add(
+            steps.Bind(
+                bind.source,
+                place.path,
+                bind.read_only,
+                id_map=id_map,
+                create=create,
+                owner=self._ids.owner,
+            )
+        )
+
+
+def device_bind(
+    source: HostPath, target: GuestPath, create: Create, owner: steps.Owner
+) -> steps.Bind:
+    """Bind a device node read-only: it can be used, but not chmod'ed or chown'ed from inside."""
+    return steps.Bind(
+        source, target, True, recursive=False, create=create, owner=owner, nodev=False
+    )
+
+
+def source_mode(source: HostPath) -> int:
+    """Return st_mode of a bind's source. Raises TargetNotFound, TargetError."""
+    try:
+        return os.stat(source).st_mode
+    except FileNotFoundError as error:
+        raise TargetNotFound(
+            f"Cannot bind {source}: there is no such file or directory on the host"
+        ) from error
+    except OSError as error:
+        raise TargetError(f"Cannot bind {source}: {error.strerror}") from error
+
+
+def hostname_of(request: Request) -> str:
+    """Return the host name asked for, or one made from the tree's name (hostname(7))."""
+    if request.hostname is not None:
+        return request.hostname
+    name = request.target.rstrip("/").rpartition("/")[2]
+    letters = "".join(c if c.isascii() and (c.isalnum() or c == "-") else "-" for c in name)
+    return letters.strip("-")[:63] or "xbuild"

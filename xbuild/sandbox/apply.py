@@ -1,0 +1,109 @@
+"""One step, applied: the only place that maps the plan's vocabulary to system calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from xbuild.plan import steps
+from xbuild.record import assert_never
+from xbuild.sandbox import _linux, mounts, network
+from xbuild.sandbox.stage import Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Ordinary = (
+        steps.PrivateMounts
+        | steps.MountTree
+        | steps.MountOverlay
+        | steps.Scaffold
+        | steps.Tmpfs
+        | steps.Bind
+        | steps.ReadOnlyOver
+        | steps.Proc
+        | steps.Sysfs
+        | steps.Mqueue
+        | steps.Devpts
+        | steps.DeviceNode
+        | steps.Directory
+        | steps.Symlink
+        | steps.WriteFile
+        | steps.Show
+        | steps.Pivot
+        | steps.MountBinfmt
+        | steps.Register
+        | steps.Hostname
+        | steps.LoopbackUp
+    )
+
+
+def apply(stage: Stage, step: Ordinary) -> None:
+    """Do one step in the calling process, which must be a child made for it.
+
+    Raises OSError with the path or parameter at fault. Steps that change the process itself
+    (EnterNamespaces, BecomeInit, Exec) belong to ``assembly``.
+    """
+    match step:
+        case steps.PrivateMounts():
+            _linux.set_propagation("/", _linux.MS_REC | _linux.MS_PRIVATE)
+        case steps.MountTree():
+            mounts.mount_tree(stage, step)
+        case steps.MountOverlay():
+            mounts.mount_overlay(stage, step)
+        case steps.Scaffold():
+            mounts.scaffold(stage, step)
+        case steps.Tmpfs():
+            mounts.tmpfs(stage, step)
+        case steps.Bind():
+            mounts.bind(stage, step)
+        case steps.ReadOnlyOver():
+            mounts.read_only_over(stage, step)
+        case steps.Proc():
+            mounts.proc(stage, step)
+        case steps.Sysfs():
+            mounts.sysfs(stage, step)
+        case steps.Mqueue():
+            mounts.mqueue(stage, step)
+        case steps.Devpts():
+            mounts.devpts(stage, step)
+        case steps.DeviceNode():
+            mounts.device_node(stage, step)
+        case steps.Directory():
+            mounts.directory(stage, step)
+        case steps.Symlink():
+            mounts.symlink(stage, step)
+        case steps.WriteFile():
+            mounts.write_file(stage, step)
+        case steps.Show():
+            mounts.show(stage, step)
+        case steps.Pivot():
+            _forget_imports()
+            mounts.pivot(stage)
+        case steps.MountBinfmt():
+            stage.binfmt = mounts.new_mount("binfmt_misc", (), 0)
+        case steps.Register(_, _, _, line):
+            _register(stage, line)
+        case steps.Hostname(name):
+            _linux.sethostname(name)
+        case steps.LoopbackUp():
+            network.loopback_up()
+        case _:
+            assert_never(step)
+
+
+def _register(stage: Stage, line: bytes) -> None:
+    fd = os.open("register", os.O_WRONLY | os.O_CLOEXEC, dir_fd=stage.binfmt)
+    try:
+        os.write(fd, line)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "register") from error
+    finally:
+        os.close(fd)
+
+
+def _forget_imports() -> None:
+    """Make any later import fail: from here on, paths lead into the untrusted tree."""
+    sys.path.clear()
+    sys.path_hooks.clear()
+    sys.meta_path.clear()
+    sys.path_importer_cache.clear()

@@ -1,0 +1,80 @@
+"""How the children of one run talk to the launcher: reports of failure, and id map requests."""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from xbuild.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Phase = Literal["step", "exec", "loader"]
+
+_LIMIT = 65536
+
+
+class Report(Record):
+    """Why a run could not start: the step's index in the plan, errno and what it was about.
+
+    ``loader``: the command is there, but what the kernel needs to start it is not.
+    """
+
+    phase: Phase
+    index: int
+    errno: int
+    subject: str
+
+
+class Gate:
+    """A one-way signal between two processes: opened by one byte, closed by death."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def open(self) -> None:
+        """Let the waiting process go on. Raises BrokenPipeError when it is gone."""
+        os.write(self._write, b"\0")
+
+    def wait(self) -> bool:
+        """Wait for the other side; False means that it died instead."""
+        os.close(self._write)
+        return os.read(self._read, 1) != b""
+
+    def close(self) -> None:
+        """Give up both ends in this process."""
+        for fd in (self._read, self._write):
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+
+
+class Reports:
+    """The pipe that carries at most one Report; its end of file means that exec succeeded."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def send(self, report: Report) -> None:
+        """Send from a child."""
+        fields = (report.phase, report.index, report.errno, report.subject)
+        os.write(self._write, marshal.dumps(fields))
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return what a child must keep open to be able to report."""
+        return (self._write,)
+
+    def close_sender(self) -> None:
+        """Let go of the sending end in this process."""
+        os.close(self._write)
+
+    def receive(self) -> Report | None:
+        """Wait for a report, or for None once every sender is gone (call in the launcher)."""
+        content = b""
+        while chunk := os.read(self._read, _LIMIT):
+            content += chunk
+        os.close(self._read)
+        return Report(*marshal.loads(content)) if content else None

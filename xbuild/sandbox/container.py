@@ -1,0 +1,140 @@
+"""Run a plan: fork its children, write the id map, relay the terminal, return the exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from xbuild.errors import SetupFailed
+from xbuild.plan.steps import EnterNamespaces
+from xbuild.sandbox import init
+from xbuild.sandbox.assembly import Lines, supervise
+from xbuild.sandbox.channel import Reports
+from xbuild.sandbox.namespaces import write_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import IdMap, IdRange, Plan
+    from xbuild.sandbox.terminal import Relay
+
+
+class Container:
+    """One run of a plan. Nothing of it is left when ``run`` returns or its process dies."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def run(self) -> int:
+        """Run the command and return its exit status, 128+N after signal N.
+
+        Raises SetupFailed when a step could not be applied, CommandNotFound or
+        CommandNotExecutable when the command could not be executed.
+        """
+        _open_standard_descriptors()
+        relay = _relay_for(self._plan.command.terminal)
+        lines = Lines(Reports(), relay.sender if relay is not None else None)
+        launcher = os.getpid()
+        supervisor = os.fork()
+        if supervisor == 0:
+            supervise(self._plan, lines, launcher)
+        watched = _Watched(supervisor)
+        try:
+            return self._attend(lines, watched, relay)
+        finally:
+            watched.end()
+
+    def _attend(self, lines: Lines, watched: _Watched, relay: Relay | None) -> int:
+        init.forward_signals_to(watched.pid)
+        lines.reports.close_sender()
+        self._map_outer_ids(lines, watched.pid)
+        if relay is not None:
+            relay.run(watched.has_ended)
+        report = lines.reports.receive()
+        status = watched.wait()
+        if report is not None:
+            from xbuild.sandbox.failure import explain_report  # off the start path
+
+            raise explain_report(report, self._plan)
+        return status
+
+    def _map_outer_ids(self, lines: Lines, pid: int) -> None:
+        step = outer_user_namespace(self._plan)
+        id_map = step.id_map if step is not None else None
+        if id_map is None or id_map.writer not in ("launcher", "newuidmap"):
+            return
+        if lines.map_wanted.wait():
+            _write_outer_map(id_map, pid)
+            lines.map_written.open()
+
+
+def outer_user_namespace(plan: Plan) -> EnterNamespaces | None:
+    """Return the step that enters the outer user namespace, if the plan has one."""
+    first = next(step for step in plan.steps if isinstance(step, EnterNamespaces))
+    return first if first.id_map is not None else None
+
+
+class _Watched:
+    """A child that is waited for once, in whichever place first sees its end."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def has_ended(self) -> bool:
+        """Tell whether the child is gone, without waiting."""
+        if self._status is None:
+            pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = init.exit_status_of(wait_status)
+        return self._status is not None
+
+    def wait(self) -> int:
+        """Wait for the child and return its exit status as a shell would show it."""
+        if self._status is None:
+            self._status = init.wait_for(self.pid)
+        return self._status
+
+    def end(self) -> None:
+        """Kill the child, and with it the container, unless it has ended."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+
+def _write_outer_map(id_map: IdMap, pid: int) -> None:
+    if id_map.writer == "newuidmap":
+        _run_map_helper("newuidmap", pid, id_map.uids)
+        _run_map_helper("newgidmap", pid, id_map.gids)
+        return
+    proc_fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    write_map(id_map, proc_fd)
+    os.close(proc_fd)
+
+
+def _run_map_helper(program: str, pid: int, ranges: tuple[IdRange, ...]) -> None:
+    argv = [program, str(pid)]
+    for span in ranges:
+        argv += [str(span.inside), str(span.outside), str(span.count)]
+    if init.wait_for(os.posix_spawnp(program, argv, os.environ)) != 0:
+        raise SetupFailed(
+            f"{program} refused the subordinate ids for this container (its message is above)",
+            "compare /etc/subuid and /etc/subgid with xbuild run --dry-run, see subuid(5)",
+        )
+
+
+def _open_standard_descriptors() -> None:
+    # A pipe must never become descriptor 0, 1 or 2 of the command.
+    while True:
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        if fd > 2:
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
+
+
+def _relay_for(terminal: tuple[int, ...]) -> Relay | None:
+    if not terminal:
+        return None
+    from xbuild.sandbox.terminal import Relay
+
+    return Relay(terminal)

@@ -1,0 +1,141 @@
+"""Why a run did not start, in words: a report from a child becomes an error with a next step.
+
+Off the start path: loaded only when something failed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from xbuild.binary.arch import arch_of
+from xbuild.binary.elf import SNIFF_BYTES, sniff
+from xbuild.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    SetupFailed,
+    TargetError,
+    XbuildError,
+)
+from xbuild.plan import steps
+from xbuild.plan.explain import describe
+from xbuild.plan.restrictions import why_no_private_binfmt, why_no_user_namespace
+from xbuild.record import GuestPath
+from xbuild.tree.resolve import DirectoryReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import Plan, Step
+    from xbuild.sandbox.channel import Report
+
+_REFUSED = (errno.EPERM, errno.EACCES)
+
+
+def explain_report(report: Report, plan: Plan) -> XbuildError:
+    """Return the error that tells a person about ``report``."""
+    step = plan.steps[report.index]
+    if report.phase in ("exec", "loader"):
+        return _command_failure(report, plan)
+    verb, rest = describe(step)
+    what = f"{verb} {rest}".splitlines()[0]
+    if step_is_chdir(step, report):
+        return SetupFailed(
+            f"Cannot start in {report.subject}: {os.strerror(report.errno)} inside the tree",
+            "name a directory of the tree with --chdir",
+        )
+    reason, hint = _reason(step, report)
+    return SetupFailed(f"Cannot set up the container at «{what}»: {reason}", hint)
+
+
+def step_is_chdir(step: Step, report: Report) -> bool:
+    """Tell whether the command's directory was at fault."""
+    return isinstance(step, steps.Exec) and report.subject == step.directory
+
+
+def _reason(step: Step, report: Report) -> tuple[str, str]:
+    code = errno.errorcode.get(report.errno, str(report.errno))
+    plain = f"{os.strerror(report.errno)} ({code})"
+    if report.subject:
+        plain += f" at {report.subject}"
+    namespace = isinstance(step, steps.EnterNamespaces)
+    if namespace or (report.errno in _REFUSED and not isinstance(step, steps.Exec)):
+        if isinstance(step, steps.MountBinfmt | steps.Register):
+            found = why_no_private_binfmt(report.errno)
+        else:
+            found = why_no_user_namespace(report.errno)
+        return f"{plain}: {found.cause}", found.hint
+    if isinstance(step, steps.MountBinfmt | steps.Register):
+        found = why_no_private_binfmt(report.errno)
+        return f"{plain}: {found.cause}", found.hint
+    if report.errno == errno.EINVAL and report.subject.endswith("(idmapped)"):
+        return (
+            f"{plain}: a file system there has no idmapped mounts, or is idmapped already",
+            "--private-users identity does without them",
+        )
+    if report.errno == errno.ELOOP:
+        return f"{plain}: a symbolic link stands where a mount point was planned", "run it again"
+    if report.errno == errno.ENOSPC:
+        return f"{plain}: a limit on mounts or space is reached", "see sysctl fs.mount-max, df"
+    return plain, "xbuild doctor shows what this host allows; --dry-run prints the whole plan"
+
+
+def _command_failure(report: Report, plan: Plan) -> XbuildError:
+    name = plan.command.argv[0]
+    if report.phase == "exec" and report.errno in (errno.ENOENT, errno.ENOTDIR):
+        path = dict(plan.command.environment).get("PATH", "")
+        looked = "" if "/" in name else f" on the container's PATH ({path})"
+        return CommandNotFound(
+            f"There is no {name} in {plan.target}{looked}", "the tree's programs are all there is"
+        )
+    if report.errno == errno.E2BIG:
+        return CommandNotExecutable(
+            f"Cannot execute {name}: the arguments and the environment are too long together"
+        )
+    description, hint = _examine(plan, report)
+    return CommandNotExecutable(f"Cannot execute {report.subject or name}: {description}", hint)
+
+
+def _examine(plan: Plan, report: Report) -> tuple[str, str]:
+    """Look at the file itself, in the tree, to say why the kernel would not run it."""
+    path = GuestPath(os.path.join("/", plan.command.directory, report.subject))
+    try:
+        with DirectoryReader(plan.target) as reader:
+            entry = reader.lookup(path)
+            if entry is not None and not stat.S_ISREG(entry.mode):
+                return f"it is {_kind(entry.mode)}, not a program", ""
+            header = reader.read(path, SNIFF_BYTES)
+    except TargetError:
+        return os.strerror(report.errno), ""
+    if report.phase == "loader":
+        if header.startswith(b"#!"):
+            shebang = header.split(b"\n")[0].decode("utf-8", "replace")
+            return f"the interpreter of its first line is not in the tree: {shebang}", ""
+        return "the dynamic loader that it names is not in the tree", "xbuild inspect shows it"
+    if report.errno == errno.EACCES:
+        return "permission denied", "is its executable bit set, and may this user reach it?"
+    ident = sniff(header)
+    arch = arch_of(ident) if ident is not None else None
+    if arch is not None:
+        registered = {s.arch for s in plan.steps if isinstance(s, steps.Register)}
+        if arch.name not in registered:
+            return (
+                f"it is a program for {arch.name}, which neither this host nor an interpreter of"
+                " this container runs",
+                f"install a static qemu-{arch.name}; xbuild inspect shows the architectures met",
+            )
+        return f"the kernel refused this {arch.name} program: it may be damaged", ""
+    if header.startswith(b"#!"):
+        return os.strerror(report.errno), "its first line names an interpreter that cannot run"
+    return "it is neither a program nor a script with a #! line", ""
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((name for test, name in kinds if test(mode)), "no regular file")

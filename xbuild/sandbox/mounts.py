@@ -1,0 +1,313 @@
+"""Mount steps of a plan, each one function: new mounts are made detached, then attached by fd."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from xbuild.sandbox import _linux
+from xbuild.sandbox.namespaces import user_namespace
+from xbuild.sandbox.stage import Stage, make_directory, make_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan import steps
+    from xbuild.record import GuestPath
+
+_BASIC = _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NODEV
+_PLAIN_DATA = _BASIC | _linux.MOUNT_ATTR_NOEXEC
+_SCAFFOLD_LIMIT = 4096  # entries; each one costs a mount
+
+
+def new_mount(filesystem: str, options: tuple[tuple[str, str | None], ...], attributes: int) -> int:
+    """Return a detached mount of a fresh superblock; the caller owns the descriptor."""
+    context = _linux.fsopen(filesystem)
+    try:
+        for key, value in options:
+            if value is None:
+                _linux.fsconfig_flag(context, key)
+            else:
+                _linux.fsconfig_string(context, key, value)
+        _linux.fsconfig_create(context, label=filesystem)
+        return _linux.fsmount(context, attributes, label=filesystem)
+    finally:
+        os.close(context)
+
+
+def attach(stage: Stage, mount: int, target: GuestPath) -> None:
+    """Attach a detached mount in the view and close its descriptor."""
+    place = stage.open_target(target)
+    try:
+        _linux.move_mount(mount, place, label=target)
+    finally:
+        os.close(place)
+        os.close(mount)
+
+
+def copy_tree(path: str, *, dirfd: int = _linux.AT_FDCWD, recursive: bool) -> int:
+    """Return a detached copy of the mount at ``path``."""
+    flags = _linux.OPEN_TREE_CLONE | (_linux.AT_RECURSIVE if recursive else 0)
+    return _linux.open_tree(dirfd, path, flags)
+
+
+def _restrict(
+    stage: Stage,
+    mount: int,
+    *,
+    attributes: int,
+    id_map: steps.IdMap | None,
+    recursive: bool,
+    label: str,
+) -> None:
+    # One call for each: a refused id map is then told apart from a refused attribute.
+    if attributes:
+        _linux.mount_setattr(mount, set_=attributes, recursive=recursive, label=label)
+    if id_map is not None:
+        _linux.mount_setattr(
+            mount,
+            set_=_linux.MOUNT_ATTR_IDMAP,
+            userns_fd=user_namespace(stage, id_map),
+            recursive=recursive,
+            label=f"{label} (idmapped)",
+        )
+
+
+def mount_tree(stage: Stage, step: steps.MountTree) -> None:
+    """Attach the tree over itself in this private namespace, and make it the view."""
+    tree = copy_tree(step.source, recursive=step.recursive)
+    attributes = _linux.MOUNT_ATTR_NODEV | (_linux.MOUNT_ATTR_RDONLY if step.read_only else 0)
+    _restrict(
+        stage,
+        tree,
+        attributes=attributes,
+        id_map=step.id_map,
+        recursive=step.recursive,
+        label=step.source,
+    )
+    _become_view(stage, tree, step.source)
+
+
+def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
+    """Attach an overlay of the tree and a detached tmpfs, and make it the view."""
+    lower = copy_tree(step.lower, recursive=step.recursive)
+    _restrict(
+        stage,
+        lower,
+        attributes=_linux.MOUNT_ATTR_NODEV,
+        id_map=step.id_map,
+        recursive=step.recursive,
+        label=step.lower,
+    )
+    changes = new_mount("tmpfs", _sized(step.size), _BASIC)
+    status = os.stat(lower)
+    mode = stat.S_IMODE(status.st_mode)
+    for name in ("upper", "work"):
+        make_directory(changes, name, mode, step.owner)
+    # The view's root shows the upper directory's attributes: the tree's own, where permitted.
+    os.chmod("upper", mode, dir_fd=changes)
+    options: tuple[tuple[str, str | None], ...] = (
+        ("lowerdir", f"/proc/self/fd/{lower}"),
+        ("upperdir", f"/proc/self/fd/{changes}/upper"),
+        ("workdir", f"/proc/self/fd/{changes}/work"),
+    )
+    if step.in_user_namespace:
+        options += (("userxattr", None),)
+    overlay = new_mount("overlay", options, _linux.MOUNT_ATTR_NODEV)
+    os.close(lower)
+    os.close(changes)
+    _become_view(stage, overlay, step.lower)
+
+
+def _sized(size: str | None) -> tuple[tuple[str, str | None], ...]:
+    return () if size is None else (("size", size),)
+
+
+def _become_view(stage: Stage, mount: int, place: str) -> None:
+    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _linux.move_mount(mount, target, label=place)
+    os.close(target)
+    stage.view = mount
+
+
+def scaffold(stage: Stage, step: steps.Scaffold) -> None:
+    """Cover a directory by a tmpfs with the same entries and the missing mount points."""
+    beneath = stage.open_directory(step.directory)
+    status = os.fstat(beneath)
+    names = os.listdir(beneath)
+    if len(names) > _SCAFFOLD_LIMIT:
+        raise OSError(_linux.E2BIG, os.strerror(_linux.E2BIG), step.directory)
+    options = (("mode", f"{stat.S_IMODE(status.st_mode):o}"), *_owned(step.owner))
+    cover = new_mount("tmpfs", options, _BASIC)
+    _cover(stage, cover, step.directory)
+    for name in names:
+        _show_entry(beneath, cover, name, step.owner)
+    for path, kind in step.missing:
+        _make_missing(stage, path, kind, step.owner)
+    _linux.mount_setattr(
+        cover, set_=_linux.MOUNT_ATTR_RDONLY, recursive=False, label=step.directory
+    )
+    os.close(beneath)
+    if cover != stage.view:
+        os.close(cover)
+
+
+def _cover(stage: Stage, cover: int, directory: GuestPath) -> None:
+    place = stage.open_target(directory)
+    _linux.move_mount(cover, place, label=directory)
+    os.close(place)
+    if directory == "/":
+        os.close(stage.view)
+        stage.view = cover
+
+
+def _show_entry(beneath: int, cover: int, name: str, owner: steps.Owner) -> None:
+    mode = os.lstat(name, dir_fd=beneath).st_mode
+    if stat.S_ISLNK(mode):
+        os.symlink(os.readlink(name, dir_fd=beneath), name, dir_fd=cover)
+        return
+    if stat.S_ISDIR(mode):
+        make_directory(cover, name, 0o755, owner)
+    else:
+        make_file(cover, name, b"", owner)
+    entry = copy_tree(name, dirfd=beneath, recursive=True)
+    place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=cover)
+    _linux.move_mount(entry, place, label=name)
+    os.close(place)
+    os.close(entry)
+
+
+def _make_missing(stage: Stage, path: GuestPath, kind: steps.Create, owner: steps.Owner) -> None:
+    """Make a mount point with the directories above it, on a file system of the container's."""
+    parts = path.strip("/").split("/")
+    for depth in range(1, len(parts) + 1):
+        parent, name = stage.open_parent("/" + "/".join(parts[:depth]))  # type: ignore[arg-type]  # below path
+        if depth == len(parts) and kind == "file":
+            make_file(parent, name, b"", owner)
+        else:
+            make_directory(parent, name, 0o755, owner)
+        os.close(parent)
+
+
+def create_mount_point(
+    stage: Stage, path: GuestPath, kind: steps.Create, owner: steps.Owner
+) -> None:
+    """Make what a mount needs under it, where the plan says that it is missing."""
+    if kind != "no":
+        _make_missing(stage, path, kind, owner)
+
+
+def _owned(owner: steps.Owner) -> tuple[tuple[str, str | None], ...]:
+    return (("uid", str(owner.uid)), ("gid", str(owner.gid)))
+
+
+def tmpfs(stage: Stage, step: steps.Tmpfs) -> None:
+    """Mount a fresh tmpfs."""
+    create_mount_point(stage, step.target, step.create, step.owner)
+    options = (("mode", f"{step.mode:o}"), *_owned(step.owner), *step.options)
+    attributes = _PLAIN_DATA if step.noexec else _BASIC
+    attach(stage, new_mount("tmpfs", options, attributes), step.target)
+
+
+def bind(stage: Stage, step: steps.Bind) -> None:
+    """Show a file or directory of the host."""
+    create_mount_point(stage, step.target, step.create, step.owner)
+    copy = copy_tree(step.source, recursive=step.recursive)
+    attributes = _linux.MOUNT_ATTR_NOSUID
+    attributes |= _linux.MOUNT_ATTR_RDONLY if step.read_only else 0
+    attributes |= _linux.MOUNT_ATTR_NODEV if step.nodev else 0
+    _restrict(
+        stage,
+        copy,
+        attributes=attributes,
+        id_map=step.id_map,
+        recursive=step.recursive,
+        label=step.source,
+    )
+    attach(stage, copy, step.target)
+
+
+def show(stage: Stage, step: steps.Show) -> None:
+    """Bind a file of the view at another place, read-only."""
+    _bind_within(stage, step.source, step.target)
+
+
+def read_only_over(stage: Stage, step: steps.ReadOnlyOver) -> None:
+    """Bind a place of the view onto itself, read-only."""
+    _bind_within(stage, step.target, step.target)
+
+
+def _bind_within(stage: Stage, source: GuestPath, target: GuestPath) -> None:
+    place = stage.open_target(source)
+    copy = _linux.open_tree(
+        place, "", _linux.OPEN_TREE_CLONE | _linux.AT_EMPTY_PATH | _linux.AT_RECURSIVE
+    )
+    os.close(place)
+    _linux.mount_setattr(copy, set_=_linux.MOUNT_ATTR_RDONLY, recursive=True, label=target)
+    attach(stage, copy, target)
+
+
+def proc(stage: Stage, step: steps.Proc) -> None:
+    """Mount a proc of this PID namespace."""
+    attach(stage, new_mount("proc", (), _PLAIN_DATA), step.target)
+
+
+def sysfs(stage: Stage, step: steps.Sysfs) -> None:
+    """Mount a sysfs of this network namespace, read-only."""
+    mount = new_mount("sysfs", (), _PLAIN_DATA | _linux.MOUNT_ATTR_RDONLY)
+    attach(stage, mount, step.target)
+
+
+def mqueue(stage: Stage, step: steps.Mqueue) -> None:
+    """Mount the message queues of this IPC namespace."""
+    attach(stage, new_mount("mqueue", (), _PLAIN_DATA), step.target)
+
+
+def devpts(stage: Stage, step: steps.Devpts) -> None:
+    """Mount an own instance of pseudo-terminals."""
+    options: tuple[tuple[str, str | None], ...] = (("mode", "620"), ("ptmxmode", "666"))
+    if step.gid is not None:
+        options += (("gid", str(step.gid)),)
+    mount = new_mount("devpts", options, _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NOEXEC)
+    attach(stage, mount, step.target)
+
+
+def device_node(stage: Stage, step: steps.DeviceNode) -> None:
+    """Make a device node on the container's own /dev."""
+    parent, name = stage.open_parent(step.target)
+    device = os.makedev(step.major, step.minor)
+    os.mknod(name, stat.S_IFCHR | step.mode, device, dir_fd=parent)
+    os.chown(name, step.owner.uid, step.owner.gid, dir_fd=parent, follow_symlinks=False)
+    os.close(parent)
+
+
+def directory(stage: Stage, step: steps.Directory) -> None:
+    """Make a directory on one of the container's own file systems."""
+    parent, name = stage.open_parent(step.target)
+    make_directory(parent, name, step.mode, step.owner)
+    os.close(parent)
+
+
+def symlink(stage: Stage, step: steps.Symlink) -> None:
+    """Make a symbolic link on one of the container's own file systems."""
+    parent, name = stage.open_parent(step.target)
+    os.symlink(step.text, name, dir_fd=parent)
+    os.chown(name, step.owner.uid, step.owner.gid, dir_fd=parent, follow_symlinks=False)
+    os.close(parent)
+
+
+def write_file(stage: Stage, step: steps.WriteFile) -> None:
+    """Write a file on one of the container's own file systems."""
+    parent, name = stage.open_parent(step.target)
+    make_file(parent, name, os.fsencode(step.content), step.owner)
+    os.close(parent)
+
+
+def pivot(stage: Stage) -> None:
+    """Make the view the root directory, and let go of the host's."""
+    os.fchdir(stage.view)
+    _linux.pivot_root(".", ".")
+    # The old root now lies on top of the new one at ".": pivot_root(2), NOTES.
+    _linux.umount2(".", _linux.MNT_DETACH)
+    os.chdir("/")
+    os.close(stage.view)
+    stage.view = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,92 @@
+"""Entering namespaces and writing id maps: unshare(2), user_namespaces(7), newuidmap(1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from xbuild.sandbox import _linux
+from xbuild.sandbox.stage import Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import EnterNamespaces, IdMap, IdRange
+
+_FLAGS = {
+    "user": _linux.CLONE_NEWUSER,
+    "mount": _linux.CLONE_NEWNS,
+    "pid": _linux.CLONE_NEWPID,
+    "ipc": _linux.CLONE_NEWIPC,
+    "uts": _linux.CLONE_NEWUTS,
+    "cgroup": _linux.CLONE_NEWCGROUP,
+    "network": _linux.CLONE_NEWNET,
+}
+
+
+def flags_of(step: EnterNamespaces) -> int:
+    """Return the CLONE_NEW* bits of a step."""
+    flags = 0
+    for name in step.namespaces:
+        flags |= _FLAGS[name]
+    return flags
+
+
+def map_text(ranges: tuple[IdRange, ...]) -> bytes:
+    """Return the lines of a uid_map or gid_map."""
+    lines = (f"{span.inside} {span.outside} {span.count}\n" for span in ranges)
+    return "".join(lines).encode()
+
+
+def write_map(id_map: IdMap, proc_fd: int, *, deny_setgroups: bool = False) -> None:
+    """Write both maps of the process whose /proc directory ``proc_fd`` is."""
+    if deny_setgroups:
+        _write(proc_fd, "setgroups", b"deny")
+    _write(proc_fd, "uid_map", map_text(id_map.uids))
+    _write(proc_fd, "gid_map", map_text(id_map.gids))
+
+
+def _write(directory: int, name: str, content: bytes) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(fd, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
+    finally:
+        os.close(fd)
+
+
+def user_namespace(stage: Stage, id_map: IdMap) -> int:
+    """Return a descriptor of a user namespace with these maps, made once for each.
+
+    A child enters the namespace and waits while the maps are written from outside; it ends as
+    soon as the descriptor is open.
+    """
+    if id_map not in stage.user_namespaces:
+        stage.user_namespaces[id_map] = _new_user_namespace(id_map)
+    return stage.user_namespaces[id_map]
+
+
+def _new_user_namespace(id_map: IdMap) -> int:
+    entered, ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _linux.prctl(_linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _linux.unshare(_linux.CLONE_NEWUSER)
+            os.write(ready, b"\0")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(ready)
+    try:
+        if not os.read(entered, 1):
+            raise PermissionError(_linux.EPERM, os.strerror(_linux.EPERM), "user namespace")
+        proc_fd = os.open(f"/proc/{child}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        write_map(id_map, proc_fd)
+        fd = os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        os.close(proc_fd)
+        return fd
+    finally:
+        os.close(entered)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

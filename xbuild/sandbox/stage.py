@@ -1,0 +1,68 @@
+"""What a child that assembles a container has in hand: the view's root and a few descriptors.
+
+Targets are opened below the view by openat2(2) without following any symbolic link, so that a
+hostile tree can neither lead a mount outside nor swap a path after it was planned.
+"""
+
+from __future__ import annotations
+
+import os
+
+from xbuild.sandbox import _linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import IdMap, Owner
+    from xbuild.record import GuestPath
+
+_BELOW = _linux.RESOLVE_IN_ROOT | _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_NO_MAGICLINKS
+
+
+class Stage:
+    """The state of one assembly, alive only in the children that ``apply`` forks."""
+
+    def __init__(self) -> None:
+        self.view = -1  # the root of the container's view, once MountTree made one
+        self.binfmt = -1  # the private instance, which lives while this is open
+        self.user_namespaces: dict[IdMap, int] = {}
+
+    def open_target(self, path: GuestPath) -> int:
+        """Return an O_PATH descriptor of an existing place in the view."""
+        return self._open(path, os.O_PATH)
+
+    def open_parent(self, path: GuestPath) -> tuple[int, str]:
+        """Return an O_PATH descriptor of the directory that holds ``path``, and its last name."""
+        directory, _, name = path.rpartition("/")
+        return self._open(directory, os.O_PATH | os.O_DIRECTORY), name
+
+    def open_directory(self, path: GuestPath) -> int:
+        """Return a readable descriptor of a directory in the view."""
+        return self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _open(self, path: str, flags: int) -> int:
+        return _linux.openat2(self.view, path.strip("/") or ".", flags=flags, resolve=_BELOW)
+
+
+def make_directory(parent: int, name: str, mode: int, owner: Owner) -> None:
+    """Make a directory below ``parent``; one that exists is left as it is."""
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        return
+    os.chown(name, owner.uid, owner.gid, dir_fd=parent, follow_symlinks=False)
+
+
+def make_file(parent: int, name: str, content: bytes, owner: Owner) -> None:
+    """Make a file below ``parent``; one that exists is left as it is."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, 0o644, dir_fd=parent)
+    except FileExistsError:
+        return
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fchown(fd, owner.uid, owner.gid)
+    finally:
+        os.close(fd)
