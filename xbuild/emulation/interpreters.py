@@ -23,6 +23,10 @@ from xbuild.errors import (
 )
 from xbuild.record import HostPath, Record, replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = [
     "DEFAULT_DIRECTORIES",
     "Interpreter",
@@ -137,18 +141,15 @@ def _with_facts(interpreter: Interpreter) -> Interpreter:
     return replace(interpreter, version=facts.version)
 
 
-def _candidates(arch: Arch, directories: tuple[HostPath, ...]) -> list[HostPath]:
-    found = []
+def _candidates(arch: Arch, directories: tuple[HostPath, ...]) -> Iterator[HostPath]:
     for directory in directories:
         for name in _names_in(directory, arch):
             path = f"{directory}/{name}"
             if not os.path.lexists(path):
                 continue
             # Debian's *-binfmt-P are links; under its own name qemu understands more kernels.
-            found.append(
-                HostPath(os.path.realpath(path) if name.endswith(BINFMT_P_SUFFIX) else path)
-            )
-    return found
+            is_link = name.endswith(BINFMT_P_SUFFIX)
+            yield HostPath(os.path.realpath(path) if is_link else path)
 
 
 def _names_in(directory: HostPath, arch: Arch) -> tuple[str, ...]:

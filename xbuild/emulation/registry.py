@@ -113,8 +113,8 @@ def read_entries(directory: HostPath = BINFMT_DIRECTORY) -> tuple[Entry, ...]:
     entries = []
     for name in _names_newest_first(directory):
         try:
-            with open(f"{directory}/{name}", encoding="utf-8", errors="surrogateescape") as file:
-                entries.append(parse_entry(name, file.read()))
+            with open(f"{directory}/{name}", "rb") as file:
+                entries.append(parse_entry(name, os.fsdecode(file.read())))
         except FileNotFoundError:
             continue  # removed since
     return tuple(entries)
@@ -310,8 +310,10 @@ def _refused(registration: Registration, directory: HostPath, error: OSError) ->
 
 
 def _hint_for(error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
-        return "only root may change it: run the same with sudo"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        if os.geteuid() != 0:
+            return "only root may change it: run the same with sudo"
+        return "only the host's root may change it: do this outside of the container"
     if error.errno == errno.EROFS:
         return "it is mounted read-only here, as in most containers: do this on the host itself"
     return ""
@@ -321,8 +323,8 @@ def _not_mounted(directory: HostPath) -> BinfmtError:
     if _kernel_has_binfmt():
         return BinfmtError(
             f"No binfmt_misc is mounted at {directory}",
-            f"mount -t binfmt_misc binfmt_misc {directory}"
-            " (with systemd: systemctl start proc-sys-fs-binfmt_misc.mount)",
+            f"as root: mount -t binfmt_misc binfmt_misc {directory}\n"
+            "or with systemd: systemctl start proc-sys-fs-binfmt_misc.mount",
         )
     return BinfmtError(
         "This kernel has no binfmt_misc loaded",

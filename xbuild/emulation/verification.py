@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from xbuild.binary.arch import ARCHES, Arch
 from xbuild.binary.write import has_tiny_program
 from xbuild.emulation.registry import (
     BINFMT_DIRECTORY,
@@ -20,15 +21,16 @@ from xbuild.emulation.registry import (
     judge,
     read_entries,
 )
+from xbuild.emulation.rules import ET_DYN, ET_EXEC, sample_header
 from xbuild.emulation.trial import try_kernel
 from xbuild.errors import BinfmtError
 from xbuild.record import HostPath, Record, assert_never
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
-    from xbuild.binary.arch import Arch
     from xbuild.emulation.registry import Verdict
     from xbuild.emulation.trial import Outcome
 
@@ -65,6 +67,51 @@ def verify_registration(arch: Arch, *, directory: HostPath = BINFMT_DIRECTORY) -
     except OSError as error:
         return Fails(_why_not_started(arch, error, directory))
     return Works() if outcome.is_as_expected else Fails(_why_wrong(arch, outcome, directory))
+
+
+class Finding(Record):
+    """What an entry does for an architecture; ``arch`` is None when it is for none we know."""
+
+    entry: Entry
+    arch: Arch | None
+    verification: Verification
+
+
+def verify_entries(*, directory: HostPath = BINFMT_DIRECTORY) -> tuple[Finding, ...]:
+    """Verify every entry for every architecture that it matches, newest entry first.
+
+    An entry that another one or a switch keeps from its work fails. Raises BinfmtError when no
+    binfmt_misc is mounted at ``directory``. Takes at most 10 s for each architecture.
+    """
+    entries = read_entries(directory)
+    findings = []
+    for entry in entries:
+        arches = [arch for arch in ARCHES if _matches(entry, arch)]
+        for arch in arches:
+            findings.append(Finding(entry, arch, _verify_entry(entry, arch, entries, directory)))
+        if not arches:
+            findings.append(Finding(entry, None, Untested("not for programs of an architecture")))
+    return tuple(findings)
+
+
+def matched_arches(entries: Sequence[Entry]) -> tuple[Arch, ...]:
+    """Return the architectures that some entry matches, disabled or not, in the table's order."""
+    return tuple(arch for arch in ARCHES if any(_matches(entry, arch) for entry in entries))
+
+
+def _matches(entry: Entry, arch: Arch) -> bool:
+    return any(entry.matches(sample_header(arch, elf_type=t)) for t in (ET_EXEC, ET_DYN))
+
+
+def _verify_entry(
+    entry: Entry, arch: Arch, entries: Sequence[Entry], directory: HostPath
+) -> Verification:
+    if not entry.enabled:
+        return Fails("it is disabled")
+    winner = next(e for e in entries if e.enabled and _matches(e, arch))
+    if winner != entry:
+        return Fails(f"the newer entry {winner.name} shadows it")
+    return verify_registration(arch, directory=directory)
 
 
 def _why_not_started(arch: Arch, error: OSError, directory: HostPath) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.capability import require
 from xbuild.emulation.facts import Facts, cached_facts, identify, remember_facts
 from xbuild.record import HostPath
 
@@ -113,8 +114,7 @@ def test_without_a_home_there_is_no_cache(
 
 
 def test_another_users_cache_is_not_believed(program: HostPath, cache: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+    require("root", os.geteuid() == 0, "only root can give a file away")
     remember(program)
     os.chown(cache, 65534, 65534)
     assert cached_facts(program) is None
