@@ -33,7 +33,7 @@ class Mount(Record):
 
 
 class SubIds(Record):
-    """Consecutive subordinate ids granted to this user (subuid(5))."""
+    """Consecutive ids: granted to this user (subuid(5)), or mapped in this user namespace."""
 
     start: int
     count: int
@@ -46,8 +46,8 @@ class Host(Record):
     euid: int
     egid: int
     privileged: bool
-    own_uids: int  # how many ids are mapped in the current user namespace, from 0 on
-    own_gids: int
+    own_uids: tuple[SubIds, ...]  # those mapped in the current user namespace
+    own_gids: tuple[SubIds, ...]
     sub_uids: tuple[SubIds, ...]
     sub_gids: tuple[SubIds, ...]
     has_newuidmap: bool
@@ -69,8 +69,8 @@ class Host(Record):
             euid=euid,
             egid=os.getegid(),
             privileged=privileged,
-            own_uids=_mapped_from_zero(uid_map),
-            own_gids=_mapped_from_zero(_read_map("/proc/self/gid_map")),
+            own_uids=_mapped(uid_map),
+            own_gids=_mapped(_read_map("/proc/self/gid_map")),
             sub_uids=_sub_ids("/etc/subuid", euid) if by_helper else (),
             sub_gids=_sub_ids("/etc/subgid", euid) if by_helper else (),
             has_newuidmap=by_helper and _on_path("newuidmap") and _on_path("newgidmap"),
@@ -128,12 +128,8 @@ def _read_map(path: str) -> list[tuple[str, ...]]:
     return [tuple(line.split()) for line in _read_text(path).splitlines()]
 
 
-def _mapped_from_zero(lines: list[tuple[str, ...]]) -> int:
-    reach = 0
-    for inside, _, count in sorted(lines, key=lambda line: int(line[0])):
-        if int(inside) == reach:
-            reach += int(count)
-    return reach
+def _mapped(lines: list[tuple[str, ...]]) -> tuple[SubIds, ...]:
+    return tuple(SubIds(int(inside), int(count)) for inside, _, count in lines)
 
 
 def _read_text(path: str) -> str:

@@ -42,11 +42,6 @@ class Identities(Record):
         """Return a guest's user as numbers valid where mounts are made."""
         return Owner(self.owner.uid + uid, self.owner.gid + gid)
 
-    @property
-    def allows_setgroups(self) -> bool:
-        """Whether setgroups(2) works inside."""
-        return self.kind != "single"
-
 
 def choose_identities(request: Request, survey: Survey, host: Host) -> Identities:
     """Choose the id maps. Raises HostUnable when the request cannot be met."""
@@ -85,15 +80,17 @@ def _identity(*notes: str) -> Identities:
 
 def _nested(host: Host) -> Identities:
     """Root of an outer container: all the ids that it has."""
-    if host.own_uids < 1 or host.own_gids < 1:
+    if not host.own_uids or not host.own_gids:
         raise HostUnable(
             "Cannot map root: id 0 is not mapped in this user namespace",
             "start xbuild as a user whose id is mapped, see /proc/self/uid_map",
         )
-    uids, gids = _range(host.own_uids), _range(host.own_gids)
-    outer, inner = IdMap(uids, gids, "launcher"), IdMap(uids, gids, "parent")
-    note = () if host.own_uids >= SHIFTED_COUNT else (_few_ids(host.own_uids),)
-    return Identities("nested", outer, inner, None, Owner(), note)
+    uids = tuple(IdRange(span.start, span.start, span.count) for span in host.own_uids)
+    gids = tuple(IdRange(span.start, span.start, span.count) for span in host.own_gids)
+    outer = IdMap(uids, gids, "launcher")
+    count = sum(span.count for span in uids)
+    note = () if count >= SHIFTED_COUNT else (_few_ids(count),)
+    return Identities("nested", outer, _same_ids(outer), None, Owner(), note)
 
 
 def _few_ids(count: int) -> str:
@@ -112,8 +109,7 @@ def _subordinate(host: Host, survey: Survey) -> Identities:
         gids = (IdRange(0, host.egid, 1), *gids)
         notes = _ownership_note(survey, host)
     outer = IdMap(uids[:_MAX_RANGES], gids[:_MAX_RANGES], "newuidmap")
-    inner = IdMap(_range(_reach(outer.uids)), _range(_reach(outer.gids)), "parent")
-    return Identities("subordinate", outer, inner, None, Owner(), notes)
+    return Identities("subordinate", outer, _same_ids(outer), None, Owner(), notes)
 
 
 def _granted(spans: tuple[SubIds, ...]) -> tuple[IdRange, ...]:
@@ -129,14 +125,17 @@ def _shift_down(ranges: tuple[IdRange, ...]) -> tuple[IdRange, ...]:
     return tuple(IdRange(span.inside - 1, span.outside, span.count) for span in ranges)
 
 
-def _reach(ranges: tuple[IdRange, ...]) -> int:
-    return sum(span.count for span in ranges)
+def _same_ids(outer: IdMap) -> IdMap:
+    """Map every id of ``outer`` to itself; a range may not span two of the namespace above."""
+    uids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.uids)
+    gids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.gids)
+    return IdMap(uids, gids, "parent", outer.has_setgroups)
 
 
 def _single(host: Host) -> Identities:
-    outer = IdMap((IdRange(0, host.euid, 1),), (IdRange(0, host.egid, 1),), "self")
-    inner = IdMap(_range(1), _range(1), "parent")
-    return Identities("single", outer, inner, None, Owner(), (_single_note(host),))
+    uids, gids = (IdRange(0, host.euid, 1),), (IdRange(0, host.egid, 1),)
+    outer = IdMap(uids, gids, "self", has_setgroups=False)
+    return Identities("single", outer, _same_ids(outer), None, Owner(), (_single_note(host),))
 
 
 def _single_note(host: Host) -> str:

@@ -131,7 +131,7 @@ def _exec_step(
         directory,
         account.uid,
         account.gid,
-        account.groups if ids.allows_setgroups else None,
+        account.groups if ids.inner.has_setgroups else None,
         PER_LINUX32 if emulations[0].way == "native32" else None,
         request.terminal,
     )

@@ -31,12 +31,14 @@ class IdMap(Record):
 
     ``self``: the process itself, one id each, after denying setgroups. ``launcher``: xbuild's own
     process in the namespace above. ``newuidmap``: the set-user-ID programs newuidmap(1) and
-    newgidmap(1). ``parent``: xbuild's process in the user namespace just above.
+    newgidmap(1). ``parent``: xbuild's process in the user namespace just above. ``has_setgroups``
+    is False where setgroups(2) is denied for good.
     """
 
     uids: tuple[IdRange, ...]
     gids: tuple[IdRange, ...]
     writer: MapWriter
+    has_setgroups: bool = True
 
     def outside_uid(self, uid: int) -> int | None:
         """Return what ``uid`` inside is outside, or None where it is not mapped."""
@@ -120,7 +122,7 @@ class Tmpfs(Record):
     owner: Owner = Owner()
     options: tuple[tuple[str, str | None], ...] = ()
     create: Create = "no"
-    noexec: bool = False
+    nodev: bool = True
 
 
 class Bind(Record):

@@ -182,7 +182,7 @@ class View:
 
     def _mount_dev(self) -> None:
         dev, owner = self._api("/dev"), self._ids.owner
-        self._add(steps.Tmpfs(dev, 0o755, owner, (("size", "1m"),)))
+        self._add(steps.Tmpfs(dev, 0o755, owner, (("size", "1m"),), nodev=False))
         for name in self._host.devices:
             node = GuestPath(f"{dev}/{name}")
             if self._host.privileged:

@@ -15,7 +15,7 @@ from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.apply import apply
 from xbuild.sandbox.channel import Gate, Report
-from xbuild.sandbox.namespaces import flags_of, write_map
+from xbuild.sandbox.namespaces import flags_of, open_user_namespaces, write_map
 from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def supervise(plan: Plan, lines: Lines, launcher: int) -> NoReturn:
             os._exit(1)
         os.setsid()
         os.umask(0)
-        stage = Stage()
+        stage = Stage(open_user_namespaces(plan))
         boundary = next(i for i, step in enumerate(plan.steps) if isinstance(step, BecomeInit))
         for index in range(boundary):
             _outer_step(stage, plan, index, lines)
@@ -70,7 +70,7 @@ def _enter_outer(step: EnterNamespaces, lines: Lines) -> None:
         return
     if step.id_map.writer == "self":
         proc_fd = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        write_map(step.id_map, proc_fd, deny_setgroups=True)
+        write_map(step.id_map, proc_fd)
         os.close(proc_fd)
     else:
         lines.map_wanted.open()
@@ -80,7 +80,7 @@ def _enter_outer(step: EnterNamespaces, lines: Lines) -> None:
 
 
 def _become_root(id_map: IdMap) -> None:
-    if id_map.writer != "self":
+    if id_map.has_setgroups:
         os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -94,7 +94,6 @@ def _become_init(stage: Stage, plan: Plan, boundary: int, lines: Lines) -> NoRet
     if first == 0:
         os.close(proc_fd)
         _process_one(stage, plan, boundary, lines, (entered, mapped))
-    lines.reports.close_sender()
     if lines.console is not None:
         lines.console.close()
     init.forward_signals_to(first)
@@ -102,15 +101,16 @@ def _become_init(stage: Stage, plan: Plan, boundary: int, lines: Lines) -> NoRet
         (s for s in plan.steps[boundary:] if isinstance(s, EnterNamespaces) and s.id_map), None
     )
     if inner is not None and entered.wait():
-        _write_inner_map(inner, proc_fd, first)
+        _write_inner_map(inner.id_map, proc_fd, first)
         mapped.open()
+    lines.reports.close_sender()
     os._exit(init.wait_for(first))
 
 
-def _write_inner_map(step: EnterNamespaces, proc_fd: int, pid: int) -> None:
-    assert step.id_map is not None
+def _write_inner_map(id_map: IdMap | None, proc_fd: int, pid: int) -> None:
+    assert id_map is not None
     directory = os.open(str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
-    write_map(step.id_map, directory)
+    write_map(id_map, directory)
     os.close(directory)
 
 
@@ -138,9 +138,7 @@ def _process_one(
 def _enter_inner(stage: Stage, step: EnterNamespaces, gates: tuple[Gate, Gate]) -> None:
     entered, mapped = gates
     flags = flags_of(step)
-    if step.id_map is None:
-        _linux.unshare(flags)
-        return
+    assert step.id_map is not None
     if step.id_map in stage.user_namespaces:
         _linux.setns(stage.user_namespaces[step.id_map], _linux.CLONE_NEWUSER)
         entered.close()
@@ -151,6 +149,7 @@ def _enter_inner(stage: Stage, step: EnterNamespaces, gates: tuple[Gate, Gate]) 
             os._exit(1)
     _become_root(step.id_map)
     _linux.unshare(flags & ~_linux.CLONE_NEWUSER)
+    stage.look_from_here()
 
 
 def _die_with_parent() -> None:

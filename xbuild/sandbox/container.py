@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
-from xbuild.errors import SetupFailed
+from xbuild.errors import EXIT_FAILED, SetupFailed
 from xbuild.plan.steps import EnterNamespaces
 from xbuild.sandbox import init
 from xbuild.sandbox.assembly import Lines, supervise
@@ -36,7 +37,12 @@ class Container:
         launcher = os.getpid()
         supervisor = os.fork()
         if supervisor == 0:
-            supervise(self._plan, lines, launcher)
+            try:
+                supervise(self._plan, lines, launcher)
+            except BaseException:  # a child must never return into the launcher's code
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(EXIT_FAILED)
         watched = _Watched(supervisor)
         try:
             return self._attend(lines, watched, relay)

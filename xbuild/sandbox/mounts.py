@@ -6,7 +6,6 @@ import os
 import stat
 
 from xbuild.sandbox import _linux
-from xbuild.sandbox.namespaces import user_namespace
 from xbuild.sandbox.stage import Stage, make_directory, make_file
 
 TYPE_CHECKING = False
@@ -23,6 +22,7 @@ def new_mount(filesystem: str, options: tuple[tuple[str, str | None], ...], attr
     """Return a detached mount of a fresh superblock; the caller owns the descriptor."""
     context = _linux.fsopen(filesystem)
     try:
+        _linux.fsconfig_string(context, "source", filesystem)  # as mount -t proc proc shows it
         for key, value in options:
             if value is None:
                 _linux.fsconfig_flag(context, key)
@@ -66,7 +66,7 @@ def _restrict(
         _linux.mount_setattr(
             mount,
             set_=_linux.MOUNT_ATTR_IDMAP,
-            userns_fd=user_namespace(stage, id_map),
+            userns_fd=stage.user_namespaces[id_map],
             recursive=recursive,
             label=f"{label} (idmapped)",
         )
@@ -204,7 +204,7 @@ def tmpfs(stage: Stage, step: steps.Tmpfs) -> None:
     """Mount a fresh tmpfs."""
     create_mount_point(stage, step.target, step.create, step.owner)
     options = (("mode", f"{step.mode:o}"), *_owned(step.owner), *step.options)
-    attributes = _PLAIN_DATA if step.noexec else _BASIC
+    attributes = _BASIC if step.nodev else _linux.MOUNT_ATTR_NOSUID
     attach(stage, new_mount("tmpfs", options, attributes), step.target)
 
 
@@ -309,5 +309,4 @@ def pivot(stage: Stage) -> None:
     # The old root now lies on top of the new one at ".": pivot_root(2), NOTES.
     _linux.umount2(".", _linux.MNT_DETACH)
     os.chdir("/")
-    os.close(stage.view)
-    stage.view = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stage.look_from_here()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
+from xbuild.plan.steps import EnterNamespaces
 from xbuild.sandbox import _linux
-from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from xbuild.plan.steps import EnterNamespaces, IdMap, IdRange
+    from xbuild.plan.steps import IdMap, IdRange, Plan, Step
 
 _FLAGS = {
     "user": _linux.CLONE_NEWUSER,
@@ -37,9 +37,11 @@ def map_text(ranges: tuple[IdRange, ...]) -> bytes:
     return "".join(lines).encode()
 
 
-def write_map(id_map: IdMap, proc_fd: int, *, deny_setgroups: bool = False) -> None:
+def write_map(id_map: IdMap, proc_fd: int) -> None:
     """Write both maps of the process whose /proc directory ``proc_fd`` is."""
-    if deny_setgroups:
+    if id_map.writer == "self":
+        # Whoever has no privilege in the namespace above must give this up: setgroups(2) could
+        # drop a group that denies access.
         _write(proc_fd, "setgroups", b"deny")
     _write(proc_fd, "uid_map", map_text(id_map.uids))
     _write(proc_fd, "gid_map", map_text(id_map.gids))
@@ -55,15 +57,19 @@ def _write(directory: int, name: str, content: bytes) -> None:
         os.close(fd)
 
 
-def user_namespace(stage: Stage, id_map: IdMap) -> int:
-    """Return a descriptor of a user namespace with these maps, made once for each.
+def open_user_namespaces(plan: Plan) -> dict[IdMap, int]:
+    """Return a descriptor of a user namespace for each id map that a mount of ``plan`` needs.
 
-    A child enters the namespace and waits while the maps are written from outside; it ends as
-    soon as the descriptor is open.
+    To be called before a new PID namespace is unshared: the maps are written by way of /proc. A
+    child enters each namespace and waits while its maps are written from outside; it ends as soon
+    as the descriptor is open.
     """
-    if id_map not in stage.user_namespaces:
-        stage.user_namespaces[id_map] = _new_user_namespace(id_map)
-    return stage.user_namespaces[id_map]
+    maps = (getattr(step, "id_map", None) for step in plan.steps if not _enters(step))
+    return {id_map: _new_user_namespace(id_map) for id_map in set(maps) if id_map is not None}
+
+
+def _enters(step: Step) -> bool:
+    return isinstance(step, EnterNamespaces)
 
 
 def _new_user_namespace(id_map: IdMap) -> int:

@@ -21,10 +21,15 @@ _BELOW = _linux.RESOLVE_IN_ROOT | _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_NO
 class Stage:
     """The state of one assembly, alive only in the children that ``apply`` forks."""
 
-    def __init__(self) -> None:
+    def __init__(self, user_namespaces: dict[IdMap, int]) -> None:
         self.view = -1  # the root of the container's view, once MountTree made one
         self.binfmt = -1  # the private instance, which lives while this is open
-        self.user_namespaces: dict[IdMap, int] = {}
+        self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
+
+    def look_from_here(self) -> None:
+        """Take the process's own root as the view: after pivot_root, in a new mount namespace."""
+        os.close(self.view)
+        self.view = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open_target(self, path: GuestPath) -> int:
         """Return an O_PATH descriptor of an existing place in the view."""
