@@ -208,6 +208,8 @@ def persist(registration: Registration, directory: HostPath = PERSISTENT_DIRECTO
             file.write(text)
         os.rename(new, path)
     except OSError as error:
+        if os.path.lexists(new):
+            os.unlink(new)
         raise BinfmtError(f"Cannot write {path}: {error.strerror}", _hint_for(error)) from error
     return path
 
