@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from xbuild.binary.arch import Arch
     from xbuild.tree.resolve import DirectoryReader
 
-# The root is for trees of one static program, and for initramfs with their /init.
+# The root is for trees of one static program, and for initramfs with their /init. Most programs of
+# most trees are in the last ones, which get the share that those before left.
 PROGRAM_DIRECTORIES = tuple(
     GuestPath(d)
-    for d in ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/system/bin", "/")
+    for d in ("/", "/system/bin", "/usr/local/bin", "/sbin", "/usr/sbin", "/bin", "/usr/bin")
 )
 # Directory entries looked at per directory: one getdents64(2) returns about as many.
 ENTRIES_PER_DIRECTORY = 1024
@@ -80,11 +81,14 @@ def take_sample(reader: DirectoryReader, census: Census, headers: int) -> None:
     A tree whose programs are all symlinks to elsewhere has those followed.
     """
     sampler = _Sampler(reader, census)
+    directories = sampler.open_directories()
     left = headers
-    for number, directory in enumerate(PROGRAM_DIRECTORIES):
-        # The first, /usr/bin, holds most programs of most trees.
-        share = left // 2 if number == 0 else left // (len(PROGRAM_DIRECTORIES) - number)
-        left -= sampler.visit(directory, share)
+    try:
+        for number, (directory, fd) in enumerate(directories):
+            left -= sampler.read_headers(directory, fd, left // (len(directories) - number))
+    finally:
+        for _, fd in directories:
+            os.close(fd)
     if not census.counts:
         sampler.follow_links(left)
 
@@ -98,27 +102,34 @@ class _Sampler:
         self._seen: set[tuple[int, int]] = set()  # st_dev, st_ino
         self._links: list[GuestPath] = []
 
-    def visit(self, directory: GuestPath, budget: int) -> int:
-        """Read at most ``budget`` headers in ``directory`` and return how many it were."""
-        try:
-            fd = self._reader.open_directory(directory)
-        except TargetNotFound:
-            return 0
-        except TargetError as error:
-            self._census.note_unreadable(error)
-            return 0
-        try:
+    def open_directories(self) -> list[tuple[GuestPath, int]]:
+        """Open those of PROGRAM_DIRECTORIES that are there; the caller closes the descriptors."""
+        directories = []
+        for directory in PROGRAM_DIRECTORIES:
+            try:
+                fd = self._reader.open_directory(directory)
+            except TargetNotFound:
+                continue
+            except TargetError as error:
+                self._census.note_unreadable(error)
+                continue
             status = os.fstat(fd)
-            if not self._is_new(status.st_dev, status.st_ino):
-                return 0
-            return self._read_headers(fd, status.st_dev, directory.rstrip("/"), budget)
+            if self._is_new(status.st_dev, status.st_ino):
+                directories.append((directory, fd))
+            else:
+                os.close(fd)
+        return directories
+
+    def read_headers(self, directory: GuestPath, fd: int, budget: int) -> int:
+        """Read at most ``budget`` headers in a directory and return how many it were."""
+        try:
+            return self._read_headers(fd, directory.rstrip("/"), budget)
         except OSError as error:
             self._census.note_unreadable(target_error(directory, error))
             return 0
-        finally:
-            os.close(fd)
 
-    def _read_headers(self, fd: int, device: int, directory: str, budget: int) -> int:
+    def _read_headers(self, fd: int, directory: str, budget: int) -> int:
+        device = os.fstat(fd).st_dev
         count = 0
         with os.scandir(fd) as entries:
             for _, entry in zip(range(ENTRIES_PER_DIRECTORY), entries, strict=False):

@@ -115,6 +115,8 @@ class DirectoryReader(TreeReader):
         self.label = root
         try:
             self.fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError as error:
+            raise TargetError(f"{root} is not a directory") from error
         except (OSError, ValueError) as error:
             raise target_error(root, error) from error
 
@@ -235,10 +237,9 @@ class _Walk:
         links = 0
         while pending:
             name = pending.pop()
-            if name in ("", "."):
-                continue
-            if name == "..":
-                self._climb(1)
+            if name in ("", ".", ".."):
+                self._require_directory()
+                self._climb(1 if name == ".." else 0)
                 continue
             target = self._enter(name)
             if target is None:
@@ -277,6 +278,10 @@ class _Walk:
         self._fds.append(fd)
         self._names.append(name)
         return None
+
+    def _require_directory(self) -> None:
+        if self._names and not stat.S_ISDIR(os.fstat(self.fd).st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
     def _climb(self, levels: int) -> None:
         for _ in range(min(levels, len(self._names))):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Kind = Literal["directory", "archive", "program"]
 
 SAMPLE = 256  # headers, for a person who asked
-SAMPLE_AT_START = 64  # headers, at each start of a container
+SAMPLE_AT_START = 32  # headers, at each start of a container
 
 SHELLS = (GuestPath("/bin/bash"), GuestPath("/bin/sh"))
 # What speaks for the tree where there is no /bin/sh: Android's, a system's and an initramfs's init.
@@ -52,7 +52,9 @@ _LIBC_BY_LOADER = (
 
 _LISTING_LIMIT = 1024  # names
 _NO_PROGRAM = "{} is not a root filesystem: no program of any architecture was found in it"
-_LOOK_EVERYWHERE = f"looked in {', '.join(PROGRAM_DIRECTORIES)}; xbuild inspect --full looks everywhere"
+_LOOK_EVERYWHERE = (
+    f"looked in {', '.join(PROGRAM_DIRECTORIES)}; xbuild inspect --full looks everywhere"
+)
 
 
 class Survey(Record):
@@ -280,9 +282,7 @@ def _explain_nothing(reader: TreeReader, census: Census) -> TargetError | Unknow
             "which xbuild does not know"
         )
     if census.unreadable is not None:
-        return TargetError(
-            f"Cannot tell what {label} is: {census.unreadable.message}", census.unreadable.hint
-        )
+        return census.unreadable
     names = _listed(reader, GuestPath("/"))
     if not names:
         return NotARootfs(f"{label} is empty", "unpack a root filesystem into it first")
