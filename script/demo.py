@@ -19,7 +19,7 @@ from xbuild.binary.elf import SNIFF_BYTES, sniff
 from xbuild.binary.write import tiny_program
 from xbuild.errors import MirrorUnavailable, SourceError, XbuildError
 from xbuild.record import HostPath
-from xbuild.source.cache import cache_directory, locked
+from xbuild.source.cache import cache_directory, locked, work_directory
 from xbuild.source.debian import (
     BASE_PACKAGES,
     COMPILER_PACKAGES,
@@ -87,8 +87,11 @@ def compiler_tree(debian_name: str) -> HostPath:
             say(f"using the tree of an earlier run: {tree}")
             return tree
         try:
-            suites = default_suites(debian_name)
-            fetch_debian_tree(debian_name, suites, packages, tree, progress=progress)
+            with work_directory(directory) as work:
+                made = HostPath(os.path.join(work, "tree"))
+                suites = default_suites(debian_name)
+                fetch_debian_tree(debian_name, suites, packages, made, progress=progress)
+                os.rename(made, tree)
         finally:
             progress.end()
     say(f"unpacked to {tree}")
@@ -100,12 +103,12 @@ def compile_and_run(tree: HostPath, debian_name: str) -> int:
     with tempfile.TemporaryDirectory(prefix="xbuild-demo-", dir="/var/tmp") as place:
         work = shutil.copytree(PROGRAM, os.path.join(place, "work"))
         os.chmod(place, 0o755)
-        inside = ["--bind", f"{work}:/work", "--chdir", "/work", "--certify", tree, "--"]
+        inside = ["--bind", f"{work}:/mnt", "--chdir", "/mnt", "--certify", tree, "--"]
         program = os.path.join(work, "build", "demo")
         return (
             show([XBUILD, "run", *inside, "make"])
             or show_machine(program, debian_name)
-            or show([XBUILD, "run", *inside, "/work/build/demo"])
+            or show([XBUILD, "run", *inside, "/mnt/build/demo"])
             or concluded(debian_name)
         )
 
