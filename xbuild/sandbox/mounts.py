@@ -73,7 +73,7 @@ def _restrict(
 
 
 def mount_tree(stage: Stage, step: steps.MountTree) -> None:
-    """Attach the tree over itself in this private namespace, and make it the view."""
+    """Attach the tree in this private namespace, and make it the view."""
     tree = copy_tree(step.source, recursive=step.recursive)
     attributes = _linux.MOUNT_ATTR_NODEV | (_linux.MOUNT_ATTR_RDONLY if step.read_only else 0)
     _restrict(
@@ -84,7 +84,7 @@ def mount_tree(stage: Stage, step: steps.MountTree) -> None:
         recursive=step.recursive,
         label=step.source,
     )
-    _become_view(stage, tree, step.source)
+    _become_view(stage, tree)
 
 
 def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
@@ -115,16 +115,18 @@ def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     overlay = new_mount("overlay", options, _linux.MOUNT_ATTR_NODEV)
     os.close(lower)
     os.close(changes)
-    _become_view(stage, overlay, step.lower)
+    _become_view(stage, overlay)
 
 
 def _sized(size: str | None) -> tuple[tuple[str, str | None], ...]:
     return () if size is None else (("size", size),)
 
 
-def _become_view(stage: Stage, mount: int, place: str) -> None:
-    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    _linux.move_mount(mount, target, label=place)
+def _become_view(stage: Stage, mount: int) -> None:
+    # Over the root: lookups that begin at "/" still start below it, in the host's tree, so that
+    # the sources of binds are found wherever they are, even inside the tree (path_resolution(7)).
+    target = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _linux.move_mount(mount, target, label="/")
     os.close(target)
     stage.view = mount
 
@@ -164,6 +166,7 @@ def _show_entry(beneath: int, cover: int, name: str, owner: steps.Owner) -> None
     mode = os.lstat(name, dir_fd=beneath).st_mode
     if stat.S_ISLNK(mode):
         os.symlink(os.readlink(name, dir_fd=beneath), name, dir_fd=cover)
+        os.chown(name, owner.uid, owner.gid, dir_fd=cover, follow_symlinks=False)
         return
     if stat.S_ISDIR(mode):
         make_directory(cover, name, 0o755, owner)
