@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> str:
         source, target = os.path.join(CHECKOUT, name), os.path.join(copy, name)
         if os.path.isdir(source):
             shutil.copytree(source, target, ignore=ignored)
-        else:
+        elif os.path.exists(source):
             shutil.copyfile(source, target)
     return copy
 
