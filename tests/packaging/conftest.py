@@ -37,12 +37,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> str:
 def distributions(checkout: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Paths of the built ``wheel`` and ``sdist``; the wheel is built from the sdist."""
     output = str(tmp_path_factory.mktemp("dist"))
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", output, checkout],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", output, checkout]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
     kinds = {".whl": "wheel", ".gz": "sdist"}
     found = {kinds[os.path.splitext(name)[1]]: name for name in os.listdir(output)}
     return {kind: os.path.join(output, name) for kind, name in found.items()}
