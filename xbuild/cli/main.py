@@ -6,7 +6,6 @@ nothing here imports click before that is decided. Commands themselves do not be
 
 from __future__ import annotations
 
-import signal
 import sys
 
 from xbuild.cli.output import complain, discard_output, prepare_streams
@@ -14,9 +13,12 @@ from xbuild.errors import EXIT_SIGNAL_BASE, XbuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     Dispatch = Callable[[list[str]], int]
+else:
+    import _signal as signal  # signal itself imports enum
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ everything else in the container.
 from __future__ import annotations
 
 import os
-import signal
 
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
 from xbuild.sandbox import _linux, init
@@ -20,11 +19,14 @@ from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import NoReturn
 
     from xbuild.plan.steps import IdMap, Plan
     from xbuild.sandbox.channel import Reports
     from xbuild.sandbox.terminal import ConsoleSender
+else:
+    import _signal as signal  # signal itself imports enum
 
 
 class Lines:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from xbuild.errors import EXIT_FAILED, SetupFailed
@@ -15,8 +14,12 @@ from xbuild.sandbox.namespaces import write_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+
     from xbuild.plan.steps import IdMap, IdRange, Plan
     from xbuild.sandbox.terminal import Relay
+else:
+    import _signal as signal  # signal itself imports enum
 
 
 class Container:

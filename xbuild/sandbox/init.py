@@ -7,7 +7,6 @@ the root was switched nothing here may import a module (see ``apply``).
 from __future__ import annotations
 
 import os
-import signal
 import stat
 
 from xbuild.sandbox import _linux
@@ -15,12 +14,15 @@ from xbuild.sandbox.channel import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import NoReturn
 
     from xbuild.plan.steps import Exec
     from xbuild.sandbox.assembly import Lines
     from xbuild.sandbox.channel import Phase
     from xbuild.sandbox.stage import Stage
+else:
+    import _signal as signal  # signal itself imports enum
 
 FORWARDED = (
     signal.SIGHUP,

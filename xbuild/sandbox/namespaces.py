@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from xbuild.plan.steps import EnterNamespaces
 from xbuild.sandbox import _linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+
     from xbuild.plan.steps import IdMap, IdRange, Plan, Step
+else:
+    import _signal as signal  # signal itself imports enum
 
 _FLAGS = {
     "user": _linux.CLONE_NEWUSER,
