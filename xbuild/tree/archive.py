@@ -26,6 +26,7 @@ from xbuild.tree.stream import ForwardStream, compression_of
 from xbuild.tree.walk import may_be_program
 
 _BLOCK = 512
+_PEEK_BYTES = 1 << 20
 _HEADER_LIMIT = 1 << 20  # bytes of one member's headers; extended attributes make them long
 _NAME_LIMIT = 4096  # PATH_MAX
 _DEPTH_LIMIT = 256  # components
@@ -141,7 +142,8 @@ class ArchiveReader(TreeReader):
         return tuple(name for name in names if posixpath.join(found, name) in self._nodes)
 
     def _refuse_other_content(self, stream: ForwardStream) -> None:
-        header = stream.peek(LOOKS_BYTES)
+        # A block of bzip2's: only at its end it is known to be damaged.
+        header = stream.peek(_PEEK_BYTES if stream.compression else LOOKS_BYTES)[:LOOKS_BYTES]
         if not is_tar(header) and header[:_BLOCK] != bytes(_BLOCK):
             name, hint = looks_like(header)
             packed = f"compressed with {stream.compression}, " if stream.compression else ""
@@ -167,6 +169,7 @@ class ArchiveReader(TreeReader):
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             raise DamagedArchive(f"{self.label} is damaged: {error}") from error
         self._refuse_early_end(stream)
+        stream.finish()
 
     def _refuse_early_end(self, stream: ForwardStream) -> None:
         """Tarfile takes a missing end and a garbled header alike for the end."""

@@ -13,16 +13,21 @@ import os
 import zlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from xbuild.errors import DamagedArchive, TargetError
 from xbuild.record import HostPath
 from xbuild.tree.resolve import target_error
 
+if TYPE_CHECKING:
+    import zstandard
+
 _CHUNK = 64 * 1024
 # A dictionary beyond these is for archives of many gigabytes; xz -9 needs 65 MiB, zstd -22 128.
+_TRAILER_LIMIT = 1 << 20
 _XZ_MEMORY = 256 << 20
 _ZSTD_WINDOW_LOG = 27
+_ZSTD_CHUNK = 1024  # zstandard returns all that its input makes: 4 bytes can be a block of 128 KiB
 
 _MAGICS = {
     b"\x1f\x8b": "gzip",
@@ -133,6 +138,12 @@ class ForwardStream:
                 raise self.cut_off()
             self._position += len(part)
 
+    def finish(self) -> None:
+        """Let the compression verify its checksum at the end, unless much follows the archive."""
+        left = _TRAILER_LIMIT
+        while self.compression is not None and left > 0 and (part := self._pull(_CHUNK)):
+            left -= len(part)
+
     def cut_off(self) -> DamagedArchive:
         """Return the error for an archive that ends too early."""
         return DamagedArchive(
@@ -173,11 +184,14 @@ class ForwardStream:
             raise target_error(self.path, error) from error
 
 
-class _Frames(io.RawIOBase):
+class _Frames:
     """The content of compressed frames one after another, as xz and pbzip2 write them."""
 
-    def __init__(self, file: BinaryIO, new_decoder: Callable[[], Decoder]) -> None:
+    def __init__(
+        self, file: BinaryIO, new_decoder: Callable[[], Decoder], *, chunk: int = _CHUNK
+    ) -> None:
         self._file = file
+        self._chunk = chunk
         self._new_decoder = new_decoder
         self._decoder: Decoder | None = None
         self._spare = b""
@@ -196,7 +210,7 @@ class _Frames(io.RawIOBase):
                 return part
 
     def _begin_frame(self) -> bool:
-        while self._spare or (spare := self._file.read(_CHUNK)):
+        while self._spare or (spare := self._file.read(self._chunk)):
             self._spare = (self._spare or spare).lstrip(b"\0")  # xz pads streams with zeros
             if self._spare:
                 self._decoder = self._new_decoder()
@@ -206,7 +220,7 @@ class _Frames(io.RawIOBase):
     def _input(self, decoder: Decoder) -> bytes:
         if not decoder.needs_input:
             return b""
-        data = self._spare or self._file.read(_CHUNK)
+        data = self._spare or self._file.read(self._chunk)
         self._spare = b""
         if not data:
             raise EOFError
@@ -252,6 +266,38 @@ def _zstandard(file: BinaryIO) -> tuple[Source, tuple[type[Exception], ...]]:
             f"Cannot read {file.name}: no zstd decompressor is installed",
             "python3 -m pip install zstandard",
         ) from error
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG)
-    reader = decompressor.stream_reader(file, read_across_frames=True, closefd=False)
-    return reader, (zstandard.ZstdError,)
+    frames = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG)
+    source = _Frames(file, lambda: _ZstandardFrame(frames), chunk=_ZSTD_CHUNK)
+    return source, (zstandard.ZstdError,)
+
+
+class _ZstandardFrame:
+    """One frame by the module zstandard, as the standard library's decompressors do it.
+
+    Its own stream_reader takes a frame that is cut off for one that ends.
+    """
+
+    def __init__(self, frames: zstandard.ZstdDecompressor) -> None:
+        self._frame = frames.decompressobj()
+        self._ready = io.BytesIO()
+        self._left = 0
+
+    @property
+    def eof(self) -> bool:
+        return self._left == 0 and self._frame.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._left == 0
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data
+
+    def decompress(self, data: bytes, /, max_length: int = -1) -> bytes:
+        if data:
+            content = self._frame.decompress(data)
+            self._ready, self._left = io.BytesIO(content), len(content)
+        part = self._ready.read(max_length)
+        self._left -= len(part)
+        return part
