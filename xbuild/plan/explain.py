@@ -31,7 +31,7 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
         case steps.PrivateMounts():
             return "private", "every mount: nothing below spreads to the host"
         case steps.BecomeInit():
-            return "fork", "process 1 of the new PID namespace, which does the rest"
+            return "fork", "process 1 of a new PID namespace, which does the rest"
         case steps.MountTree(source, read_only, recursive, id_map):
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
             return "root", f"{source}{marks}"

@@ -65,11 +65,14 @@ def make_plan(
     assert survey.arch is not None
     view = View(request, host, guest, ids, narrow_inodes=survey.arch.bits == 32)
     view.assemble(emulations)
-    outer: tuple[Namespace, ...] = ("mount", "pid")
+    outer: list[Step] = []
+    if ids.outer is not None:
+        outer.append(steps.EnterNamespaces(("user",), ids.outer))
     plan: list[Step] = [
-        steps.EnterNamespaces(outer if ids.outer is None else ("user", *outer), ids.outer),
-        steps.PrivateMounts(),
+        *outer,
         steps.BecomeInit(),
+        steps.EnterNamespaces(("mount",)),
+        steps.PrivateMounts(),
         *view.steps,
         steps.Pivot(),
         *_inner_steps(request, ids, view, emulations),

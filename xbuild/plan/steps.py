@@ -71,7 +71,7 @@ class EnterNamespaces(Record):
 
 
 class BecomeInit(Record):
-    """Fork: what follows is done by process 1 of the new PID namespace."""
+    """Fork into a new PID namespace: what follows is done by its process 1."""
 
 
 class PrivateMounts(Record):

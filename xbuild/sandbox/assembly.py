@@ -1,15 +1,18 @@
 """The children of a run, from the first fork to exec.
 
-The *supervisor* stays outside the PID namespace, owns the outer user namespace and writes the id
-maps of the inner one. *Process 1* assembles the view, enters the inner namespaces and becomes the
-container's init. Each dies with its parent (PR_SET_PDEATHSIG), and with process 1 the kernel ends
-everything else in the container.
+*Process 1* of the new PID namespace assembles the view, enters the inner namespaces and becomes
+the container's init. Its parent *attends* it: writes its id maps, forwards signals, waits. That is
+the launcher itself where no outer user namespace is entered, else a *supervisor* which lives in
+that namespace. Each child dies with its parent (PR_SET_PDEATHSIG), and with process 1 the kernel
+ends everything else in the container.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
+from xbuild.errors import EXIT_FAILED
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.apply import apply
@@ -20,6 +23,7 @@ from xbuild.sandbox.stage import Stage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
     from typing import NoReturn
 
     from xbuild.plan.steps import IdMap, Plan
@@ -30,54 +34,122 @@ else:
 
 
 class Lines:
-    """What a run's children were given: how to report, to ask for id maps, to hand over a tty."""
+    """What a run's children were given: how to report, and to whom to hand a terminal."""
 
     def __init__(self, reports: Reports, console: ConsoleSender | None) -> None:
         self.reports = reports
         self.console = console
-        self.map_wanted = Gate()
-        self.map_written = Gate()
+
+    def close_here(self) -> None:
+        """Let go of the children's ends in a process that only attends."""
+        self.reports.close_sender()
+        if self.console is not None:
+            self.console.close()
 
 
-def supervise(plan: Plan, lines: Lines, launcher: int) -> NoReturn:
-    """Be the supervisor: run the steps before BecomeInit, fork process 1, end as it ends."""
+class ProcessOne:
+    """The first process of a container, seen from its parent."""
+
+    def __init__(self, plan: Plan, lines: Lines) -> None:
+        """Fork it in a new PID namespace, in which the caller's later children would be too.
+
+        Raises OSError.
+        """
+        self._proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._entered, self._mapped = Gate(), Gate()
+        self._inner = _inner_map(plan)
+        # Made before the PID namespace: their maps are written by way of this process's /proc.
+        namespaces = open_user_namespaces(plan)
+        _linux.unshare(_linux.CLONE_NEWPID)
+        self.pid = os.fork()
+        if self.pid == 0:
+            gates = (self._entered, self._mapped)
+            in_child(lambda: _process_one(Stage(namespaces), plan, lines, gates))
+        for fd in namespaces.values():
+            os.close(fd)
+
+    def write_maps(self) -> None:
+        """Write its inner id maps once it asks; it may die instead. Raises OSError."""
+        if self._inner is None or not self._entered.wait():
+            return
+        path = str(self.pid)
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc_fd)
+        try:
+            write_map(self._inner, directory)
+        finally:
+            os.close(directory)
+        self._mapped.open()
+
+
+def _inner_map(plan: Plan) -> IdMap | None:
+    """Return the map that process 1 waits for; None where it enters a namespace made before."""
+    steps = plan.steps[boundary_of(plan) :]
+    inner = next((s.id_map for s in steps if isinstance(s, EnterNamespaces) and s.id_map), None)
+    shared = any(getattr(s, "id_map", None) == inner for s in steps if not _enters(s))
+    return None if shared else inner
+
+
+def _enters(step: object) -> bool:
+    return isinstance(step, EnterNamespaces)
+
+
+def boundary_of(plan: Plan) -> int:
+    """Return the index of the step at which process 1 begins."""
+    return next(i for i, step in enumerate(plan.steps) if isinstance(step, BecomeInit))
+
+
+def in_child(work: Callable[[], NoReturn]) -> NoReturn:
+    """Do the work of a forked child, which must never return into its parent's code."""
+    try:
+        work()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(EXIT_FAILED)
+
+
+class MapGates:
+    """How a supervisor asks the launcher for the maps of the outer user namespace."""
+
+    def __init__(self) -> None:
+        self.wanted = Gate()
+        self.written = Gate()
+
+
+def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoReturn:
+    """Be the supervisor: enter the outer user namespace, fork process 1, end as it ends."""
     index = 0
     try:
-        _die_with_parent()
+        die_with_parent()
         if os.getppid() != launcher:
-            os._exit(1)
+            os._exit(EXIT_FAILED)
         os.setsid()
-        os.umask(0)
-        stage = Stage(open_user_namespaces(plan))
-        boundary = next(i for i, step in enumerate(plan.steps) if isinstance(step, BecomeInit))
-        for index in range(boundary):
-            _outer_step(stage, plan, index, lines)
-        _become_init(stage, plan, boundary, lines)
+        for index in range(boundary_of(plan)):
+            step = plan.steps[index]
+            assert isinstance(step, EnterNamespaces)
+            _enter_outer(step, gates)
+        index = boundary_of(plan)
+        first = ProcessOne(plan, lines)
+        init.forward_signals_to(first.pid)
+        first.write_maps()
     except OSError as error:
-        _fail(lines, Report("step", index, error.errno or 0, str(error.filename or "")))
+        _fail(lines, index, error)
+    lines.close_here()
+    os._exit(init.wait_for(first.pid))
 
 
-def _outer_step(stage: Stage, plan: Plan, index: int, lines: Lines) -> None:
-    step = plan.steps[index]
-    if isinstance(step, EnterNamespaces):
-        _enter_outer(step, lines)
-    elif not isinstance(step, BecomeInit | Exec):
-        apply(stage, step)
-
-
-def _enter_outer(step: EnterNamespaces, lines: Lines) -> None:
+def _enter_outer(step: EnterNamespaces, gates: MapGates) -> None:
+    assert step.id_map is not None
     _linux.unshare(flags_of(step))
-    _die_with_parent()  # a change of credentials clears it: prctl(2)
-    if step.id_map is None:
-        return
+    die_with_parent()  # a change of credentials clears it: prctl(2)
     if step.id_map.writer == "self":
         proc_fd = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         write_map(step.id_map, proc_fd)
         os.close(proc_fd)
     else:
-        lines.map_wanted.open()
-        if not lines.map_written.wait():
-            os._exit(1)
+        gates.wanted.open()
+        if not gates.written.wait():
+            os._exit(EXIT_FAILED)
     _become_root(step.id_map)
 
 
@@ -86,78 +158,57 @@ def _become_root(id_map: IdMap) -> None:
         os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _die_with_parent()
+    die_with_parent()
 
 
-def _become_init(stage: Stage, plan: Plan, boundary: int, lines: Lines) -> NoReturn:
-    proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    entered, mapped = Gate(), Gate()
-    first = os.fork()
-    if first == 0:
-        os.close(proc_fd)
-        _process_one(stage, plan, boundary, lines, (entered, mapped))
-    if lines.console is not None:
-        lines.console.close()
-    init.forward_signals_to(first)
-    inner = next(
-        (s for s in plan.steps[boundary:] if isinstance(s, EnterNamespaces) and s.id_map), None
-    )
-    if inner is not None and entered.wait():
-        _write_inner_map(inner.id_map, proc_fd, first)
-        mapped.open()
-    lines.reports.close_sender()
-    os._exit(init.wait_for(first))
-
-
-def _write_inner_map(id_map: IdMap | None, proc_fd: int, pid: int) -> None:
-    assert id_map is not None
-    directory = os.open(str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
-    write_map(id_map, directory)
-    os.close(directory)
-
-
-def _process_one(
-    stage: Stage, plan: Plan, boundary: int, lines: Lines, gates: tuple[Gate, Gate]
-) -> NoReturn:
-    index = boundary
+def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate]) -> NoReturn:
+    first, last = boundary_of(plan) + 1, len(plan.steps) - 1
+    index = first
     try:
-        _die_with_parent()
-        for index in range(boundary + 1, len(plan.steps) - 1):
+        die_with_parent()
+        os.setsid()
+        os.umask(0)
+        for index in range(first, last):
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
-                _enter_inner(stage, step, gates)
+                _enter(stage, step, gates)
             elif not isinstance(step, BecomeInit | Exec):
                 apply(stage, step)
-        index = len(plan.steps) - 1
+        index = last
         # Process 1 shares the guest's user namespace: not dumpable, so that the guest's root can
         # neither trace it nor read its environment, memory and descriptors (ptrace(2)).
         _linux.prctl(_linux.PR_SET_DUMPABLE, 0)
         init.run(plan.command, stage, lines, index)
     except OSError as error:
-        _fail(lines, Report("step", index, error.errno or 0, str(error.filename or "")))
+        _fail(lines, index, error)
 
 
-def _enter_inner(stage: Stage, step: EnterNamespaces, gates: tuple[Gate, Gate]) -> None:
+def _enter(stage: Stage, step: EnterNamespaces, gates: tuple[Gate, Gate]) -> None:
+    if step.id_map is not None:
+        _enter_user_namespace(stage, step.id_map, gates)
+    _linux.unshare(flags_of(step) & ~_linux.CLONE_NEWUSER)
+    if step.id_map is not None:
+        stage.look_from_here()
+
+
+def _enter_user_namespace(stage: Stage, id_map: IdMap, gates: tuple[Gate, Gate]) -> None:
     entered, mapped = gates
-    flags = flags_of(step)
-    assert step.id_map is not None
-    if step.id_map in stage.user_namespaces:
-        _linux.setns(stage.user_namespaces[step.id_map], _linux.CLONE_NEWUSER)
-        entered.close()
+    if id_map in stage.user_namespaces:
+        _linux.setns(stage.user_namespaces[id_map], _linux.CLONE_NEWUSER)
     else:
         _linux.unshare(_linux.CLONE_NEWUSER)
         entered.open()
         if not mapped.wait():
-            os._exit(1)
-    _become_root(step.id_map)
-    _linux.unshare(flags & ~_linux.CLONE_NEWUSER)
-    stage.look_from_here()
+            os._exit(EXIT_FAILED)
+    _become_root(id_map)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Arrange for SIGKILL when the parent dies."""
     _linux.prctl(_linux.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _fail(lines: Lines, report: Report) -> NoReturn:
-    lines.reports.send(report)
-    os._exit(125)
+def _fail(lines: Lines, index: int, error: OSError) -> NoReturn:
+    subject = str(error.filename or "")
+    lines.reports.send(Report("step", index, error.errno or 0, subject))
+    os._exit(EXIT_FAILED)

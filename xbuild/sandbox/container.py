@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 
-from xbuild.errors import EXIT_FAILED, SetupFailed
+from xbuild.errors import SetupFailed
 from xbuild.plan.steps import EnterNamespaces
-from xbuild.sandbox import init
-from xbuild.sandbox.assembly import Lines, supervise
-from xbuild.sandbox.channel import Reports
+from xbuild.sandbox import _linux, init
+from xbuild.sandbox.assembly import (
+    Lines,
+    MapGates,
+    ProcessOne,
+    boundary_of,
+    in_child,
+    supervise,
+)
+from xbuild.sandbox.channel import Report, Reports
 from xbuild.sandbox.namespaces import write_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
+    from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
     from xbuild.sandbox.terminal import Relay
 else:
@@ -37,49 +44,78 @@ class Container:
         _open_standard_descriptors()
         relay = _relay_for(self._plan.command.terminal)
         lines = Lines(Reports(), relay.sender if relay is not None else None)
-        launcher = os.getpid()
-        supervisor = os.fork()
-        if supervisor == 0:
-            try:
-                supervise(self._plan, lines, launcher)
-            except BaseException:  # a child must never return into the launcher's code
-                sys.excepthook(*sys.exc_info())
-            finally:
-                os._exit(EXIT_FAILED)
-        watched = _Watched(supervisor)
+        watched = self._start(lines)
         try:
-            return self._attend(lines, watched, relay)
+            init.forward_signals_to(watched.pid)
+            lines.close_here()
+            if relay is not None:
+                relay.run(watched.has_ended)
+            report = lines.reports.receive()
+            status = watched.wait()
         finally:
             watched.end()
-
-    def _attend(self, lines: Lines, watched: _Watched, relay: Relay | None) -> int:
-        init.forward_signals_to(watched.pid)
-        lines.reports.close_sender()
-        self._map_outer_ids(lines, watched.pid)
-        if relay is not None:
-            relay.run(watched.has_ended)
-        report = lines.reports.receive()
-        status = watched.wait()
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
 
             raise explain_report(report, self._plan)
         return status
 
-    def _map_outer_ids(self, lines: Lines, pid: int) -> None:
-        step = outer_user_namespace(self._plan)
-        id_map = step.id_map if step is not None else None
-        if id_map is None or id_map.writer not in ("launcher", "newuidmap"):
-            return
-        if lines.map_wanted.wait():
-            _write_outer_map(id_map, pid)
-            lines.map_written.open()
+    def _start(self, lines: Lines) -> _Watched:
+        outer = outer_user_namespace(self._plan)
+        if outer is not None:
+            return self._start_supervisor(lines, outer)
+        try:
+            with _own_pid_namespace():
+                first = ProcessOne(self._plan, lines)
+        except OSError as error:
+            raise self._cannot_fork(error) from error
+        watched = _Watched(first.pid)
+        try:
+            first.write_maps()
+        except OSError as error:
+            watched.end()
+            raise self._cannot_fork(error) from error
+        return watched
+
+    def _start_supervisor(self, lines: Lines, outer: IdMap) -> _Watched:
+        gates = MapGates()
+        launcher = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            in_child(lambda: supervise(self._plan, lines, gates, launcher))
+        watched = _Watched(pid)
+        try:
+            if outer.writer != "self" and gates.wanted.wait():
+                _write_outer_map(outer, pid)
+                gates.written.open()
+        except BaseException:
+            watched.end()
+            raise
+        return watched
+
+    def _cannot_fork(self, error: OSError) -> XbuildError:
+        from xbuild.sandbox.failure import explain_report  # off the start path
+
+        subject = str(error.filename or "")
+        report = Report("step", boundary_of(self._plan), error.errno or 0, subject)
+        return explain_report(report, self._plan)
 
 
-def outer_user_namespace(plan: Plan) -> EnterNamespaces | None:
-    """Return the step that enters the outer user namespace, if the plan has one."""
-    first = next(step for step in plan.steps if isinstance(step, EnterNamespaces))
-    return first if first.id_map is not None else None
+def outer_user_namespace(plan: Plan) -> IdMap | None:
+    """Return the id map of the user namespace entered before process 1, if there is one."""
+    first = plan.steps[0]
+    return first.id_map if isinstance(first, EnterNamespaces) else None
+
+
+class _own_pid_namespace:  # noqa: N801 - used as a statement; contextlib is slow to import
+    """Leave this process's later children in the PID namespace that they would have been in."""
+
+    def __enter__(self) -> None:
+        self._fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __exit__(self, *_exception: object) -> None:
+        _linux.setns(self._fd, _linux.CLONE_NEWPID)
+        os.close(self._fd)
 
 
 class _Watched:

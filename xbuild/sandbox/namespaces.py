@@ -64,8 +64,7 @@ def open_user_namespaces(plan: Plan) -> dict[IdMap, int]:
     """Return a descriptor of a user namespace for each id map that a mount of ``plan`` needs.
 
     To be called before a new PID namespace is unshared: the maps are written by way of /proc. A
-    child enters each namespace and waits while its maps are written from outside; it ends as soon
-    as the descriptor is open.
+    child holds each namespace while its maps are written, and ends once the descriptor is open.
     """
     maps = (getattr(step, "id_map", None) for step in plan.steps if not _enters(step))
     return {id_map: _new_user_namespace(id_map) for id_map in set(maps) if id_map is not None}
@@ -76,26 +75,13 @@ def _enters(step: Step) -> bool:
 
 
 def _new_user_namespace(id_map: IdMap) -> int:
-    entered, ready = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            _linux.prctl(_linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-            _linux.unshare(_linux.CLONE_NEWUSER)
-            os.write(ready, b"\0")
-            signal.pause()
-        finally:
-            os._exit(1)
-    os.close(ready)
+    child = _linux.clone_paused(_linux.CLONE_NEWUSER)
     try:
-        if not os.read(entered, 1):
-            raise PermissionError(_linux.EPERM, os.strerror(_linux.EPERM), "user namespace")
         proc_fd = os.open(f"/proc/{child}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         write_map(id_map, proc_fd)
         fd = os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
         os.close(proc_fd)
         return fd
     finally:
-        os.close(entered)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
