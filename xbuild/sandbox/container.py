@@ -65,7 +65,7 @@ class Container:
         if outer is not None:
             return self._start_supervisor(lines, outer)
         try:
-            with _own_pid_namespace():
+            with _KeptPidNamespace():
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
@@ -107,7 +107,7 @@ def outer_user_namespace(plan: Plan) -> IdMap | None:
     return first.id_map if isinstance(first, EnterNamespaces) else None
 
 
-class _own_pid_namespace:  # noqa: N801 - used as a statement; contextlib is slow to import
+class _KeptPidNamespace:
     """Leave this process's later children in the PID namespace that they would have been in."""
 
     def __enter__(self) -> None:
