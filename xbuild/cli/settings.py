@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
     from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
 
+DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
 def build_request(parsed: Parsed) -> Request:
     """Turn a command line into a request. Raises UsageError, ProfileError."""
     assert parsed.target is not None
-    if parsed.many("profile") or _has_own_default():
-        from xbuild.plan.profile import apply_profiles
+    profiles = parsed.many("profile")
+    if DEFAULT_PROFILE not in profiles and _has_own_default():
+        profiles = [DEFAULT_PROFILE, *profiles]
+    if profiles:
+        from xbuild.cli.merge import merge_profiles
 
-        apply_profiles(parsed.many("profile"), parsed.flags, parsed.values)
+        merge_profiles(parsed, profiles)
     interpreter = parsed.one("interpreter")
     directory = parsed.one("chdir")
     terminal = tuple(fd for fd in range(3) if os.isatty(fd))
@@ -47,6 +51,23 @@ def build_request(parsed: Parsed) -> Request:
     )
 
 
+def check_value(key: str, text: str) -> None:
+    """Raise UsageError for a value of an option that ``build_request`` would not take."""
+    match key:
+        case "bind" | "bind_ro":
+            _bind(text, read_only=False)
+        case "tmpfs":
+            _tmpfs(text)
+        case "setenv":
+            _variable(text)
+        case "env_file":
+            _read_env_file(text)
+        case "chdir":
+            _guest_path(text, "--chdir")
+        case "hostname":
+            _hostname(text)
+
+
 def _network(value: str | None) -> NetworkChoice:
     return "none" if value == "none" else "host"
 
@@ -62,7 +83,8 @@ def _users(value: str | None) -> UsersChoice:
 
 
 def _has_own_default() -> bool:
-    return any(os.path.exists(f"{place}/default.toml") for place in own_profile_directories())
+    places = own_profile_directories()
+    return any(os.path.exists(f"{place}/{DEFAULT_PROFILE}.toml") for place in places)
 
 
 def own_profile_directories() -> tuple[HostPath, ...]:
@@ -135,14 +157,17 @@ def _environment(parsed: Parsed) -> tuple[tuple[str, str], ...]:
     for path in parsed.many("env_file"):
         pairs += _read_env_file(path)
     for text in parsed.many("setenv"):
-        name, equals, value = text.partition("=")
-        if not name:
-            raise UsageError(f"Not a variable: {text!r}", "NAME=VALUE, or NAME to pass it on")
-        if equals:
-            pairs.append((name, value))
-        elif name in os.environ:
-            pairs.append((name, os.environ[name]))
+        pairs += _variable(text)
     return tuple(pairs)
+
+
+def _variable(text: str) -> list[tuple[str, str]]:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"Not a variable: {text!r}", "NAME=VALUE, or NAME to pass it on")
+    if equals:
+        return [(name, value)]
+    return [(name, os.environ[name])] if name in os.environ else []
 
 
 def _read_env_file(path: str) -> list[tuple[str, str]]:
