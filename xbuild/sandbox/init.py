@@ -9,18 +9,21 @@ from __future__ import annotations
 import os
 import stat
 
+from xbuild.errors import EXIT_FAILED
 from xbuild.sandbox import _linux
 from xbuild.sandbox.channel import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn, TypeVar
 
     from xbuild.plan.steps import Exec
     from xbuild.sandbox.assembly import Lines
-    from xbuild.sandbox.channel import Phase
     from xbuild.sandbox.stage import Stage
+
+    _T = TypeVar("_T")
 else:
     import _signal as signal  # signal itself imports enum
 
@@ -81,16 +84,23 @@ def wait_for(pid: int) -> int:
 
 def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
-    keep = {stage.binfmt, *lines.reports.descriptors()}
-    terminal = lines.console.hand_over(command) if lines.console is not None else None
-    child = os.fork()
-    if child == 0:
-        _start(command, lines, index, terminal)
-    keep -= set(lines.reports.descriptors())
-    _close_all_but(keep)
+    reporting = set(lines.reports.descriptors())
+    _close_all_but({stage.binfmt, *reporting, *_descriptors_of(lines)})
+    terminal = lines.console.hand_over() if lines.console is not None else None
+    if terminal is None and command.uid == command.gid == 0:
+        child = _spawn(command, lines, index)
+    else:
+        child = os.fork()
+        if child == 0:
+            _start(command, lines, index, terminal)
+    _close_all_but({stage.binfmt})
     _forward_as_terminal_to(child)
     _linux.prctl_name(b"xbuild-init")
     os._exit(_reap_until(child))
+
+
+def _descriptors_of(lines: Lines) -> tuple[int, ...]:
+    return () if lines.console is None else lines.console.descriptors()
 
 
 def _reap_until(child: int) -> int:
@@ -109,28 +119,63 @@ def _close_all_but(keep: set[int]) -> None:
     _linux.close_range(first, _LAST_DESCRIPTOR)
 
 
+def _spawn(command: Exec, lines: Lines, index: int) -> int:
+    """Start a command that shares process 1's user without copying its memory (vfork(2))."""
+    try:
+        _arrange_descriptors(command, None)
+        _prepare(command)
+    except OSError as error:
+        _give_up(lines, Report("step", index, error.errno or 0, str(error.filename or "")))
+
+    def spawn(path: str, environment: dict[str, str]) -> int:
+        return os.posix_spawn(
+            path,
+            command.argv,
+            environment,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_IGNORED_BY_PYTHON,
+        )
+
+    try:
+        return _first_found(command, spawn)
+    except OSError as error:
+        _give_up(lines, _exec_report(index, error))
+
+
 def _start(command: Exec, lines: Lines, index: int, terminal: str | None) -> NoReturn:
-    subject = ""
-    phase: Phase = "step"
+    """Become the command, in a child of process 1: as another user, or on a terminal."""
     try:
         _restore_signals()
         os.setsid()
         _arrange_descriptors(command, terminal)
         _become_user(command)
-        os.umask(0o022)
-        subject = command.directory
-        os.chdir(command.directory)
-        if command.personality is not None:
-            _linux.personality(command.personality)
-        phase = "exec"
-        _close_all_but(set(lines.reports.descriptors()))
-        _execute(command)
+        _prepare(command)
     except OSError as error:
-        name = str(error.filename or subject)
-        if phase == "exec" and error.errno == _linux.ENOENT and os.path.lexists(name):
-            phase = "loader"
-        lines.reports.send(Report(phase, index, error.errno or 0, name))
-    os._exit(125)
+        _give_up(lines, Report("step", index, error.errno or 0, str(error.filename or "")))
+    _close_all_but(set(lines.reports.descriptors()))
+    try:
+        _first_found(command, lambda path, env: os.execve(path, command.argv, env))
+    except OSError as error:
+        _give_up(lines, _exec_report(index, error))
+
+
+def _prepare(command: Exec) -> None:
+    os.umask(0o022)
+    os.chdir(command.directory)
+    if command.personality is not None:
+        _linux.personality(command.personality)
+
+
+def _exec_report(index: int, error: OSError) -> Report:
+    name = str(error.filename or "")
+    is_there = error.errno == _linux.ENOENT and os.path.lexists(name)
+    return Report("loader" if is_there else "exec", index, error.errno or 0, name)
+
+
+def _give_up(lines: Lines, report: Report) -> NoReturn:
+    lines.reports.send(report)
+    os._exit(EXIT_FAILED)
 
 
 def _restore_signals() -> None:
@@ -165,7 +210,7 @@ def _become_user(command: Exec) -> None:
         os.setresuid(command.uid, command.uid, command.uid)
 
 
-def _execute(command: Exec) -> NoReturn:
+def _first_found(command: Exec, start: Callable[[str, dict[str, str]], _T]) -> _T:
     """Search PATH by hand, as execvp(3) does; raises the OSError that explains most."""
     name = command.argv[0]
     environment = dict(command.environment)
@@ -177,7 +222,7 @@ def _execute(command: Exec) -> NoReturn:
     explaining: OSError | None = None
     for candidate in candidates:
         try:
-            os.execve(candidate, command.argv, environment)
+            return start(candidate, environment)
         except (FileNotFoundError, NotADirectoryError) as error:
             if explaining is None and os.path.lexists(candidate):
                 explaining = error

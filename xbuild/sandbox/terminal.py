@@ -22,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xbuild.plan.steps import Exec
 
 # asm-generic/ioctls.h
 TIOCGPTN = 0x80045430
@@ -46,13 +45,16 @@ class ConsoleSender:
         """Give up this end in a process that does not use it."""
         self._link.close()
 
-    def hand_over(self, command: Exec) -> str:
+    def descriptors(self) -> tuple[int, ...]:
+        """Return what process 1 must keep open until it hands over."""
+        return (self._link.fileno(),)
+
+    def hand_over(self) -> str:
         """Open a pair on the container's devpts, send one side, return the path of the other.
 
         The side inside is left open, so that the launcher sees no hang-up before the command
         opened it. Raises OSError.
         """
-        del command
         primary = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(primary, TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(primary, TIOCGPTN, bytes(4)))
