@@ -50,11 +50,18 @@ def read_abi(stream: SeekableReader) -> Abi:
         return judge(program, Evidence())
     bounded = _BoundedReader(stream)
     try:
-        # cast: pyelftools types its stream as a whole IO, and only seeks, tells and reads.
-        evidence = _gather(ELFFile(cast("IO[bytes]", bounded)), bounded)
+        evidence = _gather(_open(bounded), bounded)
     except (ELFError, ConstructError) as error:  # the latter from its notes
         raise DamagedElf(f"the ELF file contradicts itself: {error}") from error
     return judge(program, evidence)
+
+
+def _open(stream: _BoundedReader) -> ELFFile:
+    try:
+        # cast: pyelftools types its stream as a whole IO, and only seeks, tells and reads.
+        return ELFFile(cast("IO[bytes]", stream))
+    except TypeError as error:  # pyelftools before 0.33, where the section table is nowhere
+        raise DamagedElf("the ELF file's section headers lie beyond its end") from error
 
 
 def _gather(elf: ELFFile, stream: _BoundedReader) -> Evidence:

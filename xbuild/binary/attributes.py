@@ -33,6 +33,8 @@ def read_attributes(data: bytes, vendor: str, order: ByteOrder) -> dict[int, int
     position = 1
     while position < len(data):
         end = position + _length(data, position, order, least=5)
+        if end > len(data):
+            raise DamagedElf("the build attributes are cut off")
         name, inside = _text(data, position + 4, end)
         if name == vendor:
             found.update(_file_attributes(data, inside, end, vendor, order))
@@ -78,7 +80,7 @@ def _is_text(tag: int, vendor: str) -> bool:
 def _length(data: bytes, position: int, order: ByteOrder, *, least: int) -> int:
     """Return a 4-byte length that includes what stands before its end: never less than that."""
     length = int.from_bytes(data[position : position + 4], order)
-    if position + 4 > len(data) or length < least or length > len(data):
+    if position + 4 > len(data) or length < least:
         raise DamagedElf("the build attributes have a length that cannot be")
     return length
 

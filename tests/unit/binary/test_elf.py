@@ -260,4 +260,4 @@ def test_mutations_raise_nothing_else_and_ask_for_little(
     for file in (io.BytesIO(content[:length]), Endless(bytes(content))):
         with contextlib.suppress(NotElf, DamagedElf):
             read_program(file)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
