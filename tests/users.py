@@ -84,17 +84,26 @@ def has_range(name: str) -> bool:
 @contextmanager
 def made_users() -> Iterator[None]:
     """Have both users exist while the block runs; needs root."""
-    with open(_LOCK, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in (WITH_RANGE, WITHOUT_RANGE):
-            _make(name)
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with open(_LOCK, "w") as shared:
+        with _alone():
+            for name in (WITH_RANGE, WITHOUT_RANGE):
+                _make(name)
+            fcntl.flock(shared, fcntl.LOCK_SH)
         try:
             yield
         finally:
-            if _is_last(lock):
-                for name in (WITH_RANGE, WITHOUT_RANGE):
-                    _remove(name)
+            with _alone():
+                if _is_last(shared):
+                    for name in (WITH_RANGE, WITHOUT_RANGE):
+                        _remove(name)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let no other session make or remove the users meanwhile; it may well use them."""
+    with open(f"{_LOCK}.change", "w") as change:
+        fcntl.flock(change, fcntl.LOCK_EX)
+        yield
 
 
 def known_user(name: str, home: str) -> User:
