@@ -100,3 +100,12 @@ def _copy_distribution(name: str, library: str) -> None:
         target = os.path.join(library, *file.parts)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copyfile(source, target)
+
+
+def pip_install(programs: str, *arguments: str) -> None:
+    """Install into the environment whose bin directory is ``programs``."""
+    python = os.path.join(programs, "python")
+    command = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    options = ["install", "--no-deps", "--no-warn-script-location", *arguments]
+    answer = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr

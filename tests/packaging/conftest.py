@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.installation import CHECKOUT
+from tests.installation import CHECKOUT, pip_install
 
 _SHIPPED = ("xbuild", "binfmt", "profiles", "tests", "bench", "docs", "script", "pyproject.toml")
 _DOCUMENTS = ("README.md", "LICENSE", "CHANGELOG.md")
@@ -60,3 +60,11 @@ def new_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], st
         return os.path.join(place, "bin")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def installed_wheel(distributions: dict[str, str], new_environment: Callable[[], str]) -> str:
+    """The bin directory of an environment with the wheel."""
+    programs = new_environment()
+    pip_install(programs, "--no-index", distributions["wheel"])
+    return programs

@@ -13,6 +13,8 @@ from typing import Any  # what JSON holds
 
 import pytest
 
+from tests.installation import pip_install
+
 _PROBE = """
 import json, os, xbuild
 from xbuild.resources import data_directory
@@ -25,18 +27,10 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="session")
-def installed_wheel(distributions: dict[str, str], new_environment: Callable[[], str]) -> str:
-    """The bin directory of an environment with the wheel."""
-    programs = new_environment()
-    _pip_install(programs, "--no-index", distributions["wheel"])
-    return programs
-
-
-@pytest.fixture(scope="session")
 def editable_install(checkout: str, new_environment: Callable[[], str]) -> str:
     """The bin directory of an environment with an editable install of the checkout."""
     programs = new_environment()
-    _pip_install(programs, "--no-build-isolation", "--editable", checkout)
+    pip_install(programs, "--no-build-isolation", "--editable", checkout)
     return programs
 
 
@@ -79,7 +73,7 @@ def test_console_script_tells_its_version(
 def test_wheel_carries_no_tests(distributions: dict[str, str]) -> None:
     with zipfile.ZipFile(distributions["wheel"]) as wheel:
         tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"xbuild"}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"xbuild"}
 
 
 def test_wheel_says_that_it_is_typed(distributions: dict[str, str]) -> None:
@@ -92,14 +86,6 @@ def test_sdist_carries_what_is_needed_to_test_it(distributions: dict[str, str]) 
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
     for name in ("LICENSE", "pyproject.toml", "tests/conftest.py", "script/test", "binfmt"):
         assert any(found == name or found.startswith(f"{name}/") for found in names), name
-
-
-def _pip_install(programs: str, *arguments: str) -> None:
-    python = os.path.join(programs, "python")
-    command = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    options = ["install", "--no-deps", "--no-warn-script-location", *arguments]
-    answer = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def _probe(python: str, directory: str) -> dict[str, Any]:
