@@ -92,7 +92,9 @@ def test_the_list_as_json_holds_all_that_is_known(run: Run) -> None:
 
 def test_verify_exits_with_1_when_something_does_not_run(run: Run) -> None:
     done = run(f"$xbuild binfmt verify {host_arch().name} {OTHER} --json; echo $? >&2")
-    good, bad = json.loads(done.stdout)["architectures"]
+    verified = json.loads(done.stdout)
+    assert verified["schema"] == "xbuild.binfmt-verify/1"
+    good, bad = verified["architectures"]
     assert good == {"name": host_arch().name, "verdict": "works", "reason": None}
     assert bad["verdict"] == "fails"
     assert "no entry matches" in bad["reason"]

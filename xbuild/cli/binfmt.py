@@ -39,7 +39,8 @@ from xbuild.emulation.verification import (
 from xbuild.errors import UnknownArchitecture
 from xbuild.record import HostPath, assert_never
 
-SCHEMA = "xbuild.binfmt/1"
+LIST_SCHEMA = "xbuild.binfmt/1"
+VERIFY_SCHEMA = "xbuild.binfmt-verify/1"
 _EXIT_FAILS = 1
 
 
@@ -101,7 +102,7 @@ def verify(arches: tuple[Arch, ...], as_json: bool) -> int:
     results = [(arch, verify_registration(arch)) for arch in wanted]
     if as_json:
         found = [{"name": arch.name, **_verdict(result)} for arch, result in results]
-        click.echo(json.dumps({"schema": SCHEMA, "architectures": found}, indent=2))
+        click.echo(json.dumps({"schema": VERIFY_SCHEMA, "architectures": found}, indent=2))
     else:
         _print_table([(arch.name, _in_words(result)) for arch, result in results])
     return 0 if all(isinstance(result, Works) for _, result in results) else _EXIT_FAILS
@@ -206,7 +207,7 @@ def _listing(findings: tuple[Finding, ...], is_enabled: bool) -> dict[str, objec
     persistent = persistent_names()
     entries = dict.fromkeys(finding.entry for finding in findings)
     return {
-        "schema": SCHEMA,
+        "schema": LIST_SCHEMA,
         "directory": BINFMT_DIRECTORY,
         "enabled": is_enabled,
         "entries": [
