@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from xbuild.emulation.rules import derive_rule
-from xbuild.errors import UsageError
+from xbuild.errors import NotARootfs, UsageError
 from xbuild.plan import steps
 from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
@@ -37,6 +39,12 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
     An interpreter not met before is verified by running it; what is learnt is kept if
     ``remember``. Raises XbuildError subclasses that say why there can be no plan.
     """
+    if os.path.isfile(request.target):
+        raise NotARootfs(
+            f"{request.target} is a file, not a directory with a root filesystem",
+            "unpack an archive first: mkdir TREE && tar -C TREE -xf FILE;"
+            " xbuild inspect says what a file is",
+        )
     host = Host.probe()
     with DirectoryReader(request.target) as reader:
         survey = survey_directory(reader)
@@ -127,16 +135,17 @@ def _exec_step(
                 "name a command: xbuild run TREE -- /path/to/program",
             )
         argv = (shell, "-l")
-    directory = request.directory or (account.home if guest.home_exists else GuestPath("/"))
+    home, top = (account.home if guest.home_exists else GuestPath("/")), GuestPath("/")
     return steps.Exec(
         argv,
         _environment(request, guest, shell),
-        directory,
+        request.directory or home,
         account.uid,
         account.gid,
         account.groups if ids.inner.has_setgroups else None,
         PER_LINUX32 if emulations[0].way == "native32" else None,
         request.terminal,
+        top if request.directory is None and home != top else None,
     )
 
 
@@ -161,13 +170,8 @@ def _environment(
 
 
 def _emulation_notes(emulations: tuple[Emulation, ...]) -> list[str]:
-    notes = []
-    if len(emulations) > 1:
-        names = ", ".join(e.arch.debian or e.arch.name for e in emulations)
-        notes.append(f"the tree has programs of several architectures: {names}")
-    notes += [
+    return [
         f"its {e.arch.name} programs will not run: {e.problem}"
         for e in emulations
         if e.way == "missing"
     ]
-    return notes

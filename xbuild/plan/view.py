@@ -124,13 +124,16 @@ class View:
         target = self._request.target
         for mount in self._host.mounts_below(target):
             place = GuestPath("/" + mount.point[len(target.rstrip("/")) + 1 :])
-            if mount.filesystem in _API_FILESYSTEMS or place in self._covered:
+            if mount.filesystem in _API_FILESYSTEMS or self._is_covered(place):
                 continue
             id_map = self._ids.tree if self._host.can_idmap(mount.point) else None
             read_only = self._request.read_only or is_ephemeral
             self._add(steps.Bind(mount.point, place, read_only, recursive=False, id_map=id_map))
             if is_ephemeral:
                 self.notes.append(f"{place} is a mount of its own: read-only in this container")
+
+    def _is_covered(self, place: GuestPath) -> bool:
+        return any(f"{place}/".startswith(f"{each}/") for each in self._covered)
 
     def _create_if_missing(self, place: Place, kind: Create, asked: GuestPath) -> Create:
         """Return how a mount point comes to be; on the tree's own disk nothing is made."""
@@ -195,7 +198,7 @@ class View:
         for name in ("pts", "shm", "mqueue"):
             self._add(steps.Directory(GuestPath(f"{dev}/{name}"), 0o755, owner))
         self._add(
-            steps.Devpts(GuestPath(f"{dev}/pts"), self._tty_gid()),
+            steps.Devpts(GuestPath(f"{dev}/pts"), self._tty_gid(), owner),
             steps.Tmpfs(GuestPath(f"{dev}/shm"), 0o1777, owner, self._inodes),
         )
 
@@ -254,6 +257,8 @@ class View:
             return
         place = self._guest.resolv_conf
         create: Create = "file" if place.covered or self._request.ephemeral else "no"
+        if place.existing == "/":
+            return  # a tree without /etc, of static programs, asks nobody
         if (place.missing and create == "no") or not (place.missing or stat.S_ISREG(place.mode)):
             self.notes.append(
                 "the tree has no file /etc/resolv.conf to cover: names will not resolve inside;"

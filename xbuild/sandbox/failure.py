@@ -106,7 +106,7 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
                 return f"it is {_kind(entry.mode)}, not a program", ""
             header = reader.read(path, SNIFF_BYTES)
     except TargetError:
-        return os.strerror(report.errno), ""
+        header = b""  # not of the tree's own: on a bind, a tmpfs
     if report.phase == "loader":
         if header.startswith(b"#!"):
             shebang = header.split(b"\n")[0].decode("utf-8", "replace")
@@ -125,6 +125,8 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
                 f"install a static qemu-{arch.name}; xbuild inspect shows the architectures met",
             )
         return f"the kernel refused this {arch.name} program: it may be damaged", ""
+    if not header:
+        return os.strerror(report.errno), ""
     if header.startswith(b"#!"):
         return os.strerror(report.errno), "its first line names an interpreter that cannot run"
     return "it is neither a program nor a script with a #! line", ""
