@@ -247,7 +247,9 @@ def test_usage_errors(inspect: Inspect) -> None:
     assert inspect().returncode == 2
     result = inspect("--color", "/")
     assert result.returncode == 2
-    assert result.stderr == "xbuild: No such option '--color'\nhint: xbuild inspect --help\n"
+    assert re.fullmatch(
+        r"xbuild: No such option:? '?--color'?\nhint: xbuild inspect --help\n", result.stderr
+    )
 
 
 def test_names_with_control_characters_do_not_reach_the_terminal(

@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from xbuild.cli.output import complain
-from xbuild.errors import EXIT_SIGNAL_BASE
+from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 
 COMMANDS = {
     "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
@@ -79,6 +79,10 @@ def invoke(arguments: list[str]) -> int:
     """
     if _COMPLETION_VARIABLE in os.environ:
         xbuild.main(arguments, prog_name="xbuild")  # exits after printing the completions
+    if not arguments:
+        context = xbuild.make_context("xbuild", [], resilient_parsing=True)
+        click.echo(xbuild.get_help(context), err=True)
+        return EXIT_USAGE
     try:
         with xbuild.make_context("xbuild", list(arguments)) as context:
             result = xbuild.invoke(context)

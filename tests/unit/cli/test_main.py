@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from click.testing import CliRunner
 
 from tests.installation import CHECKOUT
 from xbuild import __version__
-from xbuild.cli.group import COMMANDS
+from xbuild.cli.group import COMMANDS, xbuild
 from xbuild.cli.main import call_reporting
 from xbuild.cli.output import visible
 from xbuild.errors import CommandNotFound, UsageError, XbuildError
@@ -64,6 +65,12 @@ def test_run_does_without_click() -> None:
     loaded = modules_after("run", "/nonexistent")
     assert "xbuild.cli.run" in loaded
     assert not loaded & {"click", "rich", "elftools", "xbuild.cli.group"}
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    for name in COMMANDS:
+        result = CliRunner().invoke(xbuild, [name, "--help"])
+        assert result.exit_code == 0, (name, result.output)
 
 
 def test_version_names_python_and_kernel() -> None:

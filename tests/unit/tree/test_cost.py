@@ -18,7 +18,7 @@ from xbuild.tree.survey import SAMPLE, SAMPLE_AT_START
 
 Require = Callable[[str, bool, str], None]
 
-ENTRIES = 50_000
+ENTRIES = 30_000
 # Beyond the sample's headers: resolving the shell, the loaders and os-release, and directories.
 CALLS_BESIDES = 600
 LISTINGS = 40
@@ -36,7 +36,7 @@ os.access("/end", 0)
 
 @pytest.fixture(scope="module")
 def big_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostPath]:
-    """A tree with ENTRIES programs in /usr/bin and as many libraries."""
+    """A tree with ENTRIES files in /usr/bin."""
     root = tmp_path_factory.mktemp("big")
     make_tree(root, merged_usr("arm64", "/lib/ld-linux-aarch64.so.1"))
     for number in range(ENTRIES):
