@@ -76,24 +76,9 @@ def way_for(
 
 
 def _runs_by_itself(arch: Arch) -> bool:
-    """Run a 32-bit program; where an entry would catch it, that says nothing of the processor."""
-    from xbuild.emulation.registry import Missing, judge, read_entries
+    from xbuild.emulation.native import runs_by_itself  # only for 32-bit trees
 
-    try:
-        if not isinstance(judge(arch, read_entries()), Missing):
-            return False
-    except BinfmtError:
-        return _runs(arch)  # no registry is mounted: nothing can catch it
-    return _runs(arch)
-
-
-def _runs(arch: Arch) -> bool:
-    from xbuild.emulation.trial import try_kernel
-
-    try:
-        return try_kernel(arch).is_as_expected
-    except OSError:
-        return False
+    return runs_by_itself(arch)
 
 
 def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
