@@ -40,6 +40,7 @@ class TreeStore:
         self._directory = directory
         self._shared: dict[tuple[str, str], HostPath] = {}
         self._pristine: dict[HostPath, str] = {}
+        self._lent: set[HostPath] = set()
         self._unavailable: dict[str, str] = {}
 
     def archive(self, architecture: str) -> HostPath:
@@ -60,6 +61,7 @@ class TreeStore:
         if key not in self._shared:
             self._shared[key] = tree = self.fresh(architecture, owner)
             self._pristine[tree] = tree_hash(tree)
+        self._lent.add(self._shared[key])
         return self._shared[key]
 
     def fresh(self, architecture: str, owner: User | None = None) -> HostPath:
@@ -79,8 +81,12 @@ class TreeStore:
         return tree
 
     def forget_modified(self) -> list[HostPath]:
-        """Return the shared trees that no longer are as unpacked, and stop sharing them."""
-        modified = [t for t, pristine in self._pristine.items() if tree_hash(t) != pristine]
+        """Return the shared trees that no longer are as unpacked, and stop sharing them.
+
+        Those are looked at that were lent since the last look.
+        """
+        modified = [tree for tree in sorted(self._lent) if tree_hash(tree) != self._pristine[tree]]
+        self._lent.clear()
         for tree in modified:
             del self._pristine[tree]
         self._shared = {k: tree for k, tree in self._shared.items() if tree not in modified}
