@@ -54,8 +54,8 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "sysfs", f"{target} (read-only)"
         case steps.Mqueue(target):
             return "mqueue", target
-        case steps.Devpts(target, gid):
-            return "devpts", target + (f" (gid={gid})" if gid is not None else "")
+        case steps.Devpts(target, gid, owner):
+            return "devpts", f"{target}{f' (gid={gid})' if gid is not None else ''}{_owned(owner)}"
         case steps.DeviceNode(target, major, minor, mode):
             return "mknod", f"{target} c {major}:{minor} mode {mode:o}"
         case steps.Directory(target, mode):
@@ -86,7 +86,8 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
 def _command(step: steps.Exec) -> str:
     import shlex  # off the start path
 
-    words = [shlex.join(step.argv), f"in {step.directory}", f"as {step.uid}:{step.gid}"]
+    fallback = "" if step.fallback is None else f" or {step.fallback}"
+    words = [shlex.join(step.argv), f"in {step.directory}{fallback}", f"as {step.uid}:{step.gid}"]
     if step.personality is not None:
         words.append("in 32-bit mode")
     if step.terminal:

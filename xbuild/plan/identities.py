@@ -60,7 +60,7 @@ def choose_identities(request: Request, survey: Survey, host: Host) -> Identitie
         return _nested(host)
     if host.has_newuidmap and host.sub_uids and host.sub_gids:
         return _subordinate(host, survey)
-    return _single(host)
+    return _single(host, survey)
 
 
 def _range(count: int, outside: int = 0) -> tuple[IdRange, ...]:
@@ -132,10 +132,11 @@ def _same_ids(outer: IdMap) -> IdMap:
     return IdMap(uids, gids, "parent", outer.has_setgroups)
 
 
-def _single(host: Host) -> Identities:
+def _single(host: Host, survey: Survey) -> Identities:
     uids, gids = (IdRange(0, host.euid, 1),), (IdRange(0, host.egid, 1),)
     outer = IdMap(uids, gids, "self", has_setgroups=False)
-    return Identities("single", outer, _same_ids(outer), None, Owner(), (_single_note(host),))
+    notes = (_single_note(host), *_ownership_note(survey, host))
+    return Identities("single", outer, _same_ids(outer), None, Owner(), notes)
 
 
 def _single_note(host: Host) -> str:

@@ -167,6 +167,7 @@ class Devpts(Record):
 
     target: GuestPath = GuestPath("/dev/pts")
     gid: int | None = None
+    owner: Owner = Owner()
 
 
 class DeviceNode(Record):
@@ -240,7 +241,8 @@ class LoopbackUp(Record):
 class Exec(Record):
     """Run the command as a child of process 1, which reaps, forwards signals and ends with it.
 
-    ``umask`` and signal dispositions are the defaults; descriptors above 2 are closed. ``groups``
+    ``umask`` and signal dispositions are the defaults; descriptors above 2 are closed. ``fallback``
+    is where to start if ``directory`` may not be entered, None where it was asked for. ``groups``
     is None where the user namespace denies setgroups(2). ``terminal`` lists which of descriptors
     0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild.
     """
@@ -253,6 +255,7 @@ class Exec(Record):
     groups: tuple[int, ...] | None = ()
     personality: int | None = None
     terminal: tuple[int, ...] = ()
+    fallback: GuestPath | None = None
 
 
 if TYPE_CHECKING:

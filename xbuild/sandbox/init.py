@@ -162,9 +162,19 @@ def _start(command: Exec, lines: Lines, index: int, terminal: str | None) -> NoR
 
 def _prepare(command: Exec) -> None:
     os.umask(0o022)
-    os.chdir(command.directory)
+    _enter_directory(command)
     if command.personality is not None:
         _linux.personality(command.personality)
+
+
+def _enter_directory(command: Exec) -> None:
+    try:
+        os.chdir(command.directory)
+    except PermissionError:
+        # As login(1) does: the home of another user's tree may have mode 0700.
+        if command.fallback is None:
+            raise
+        os.chdir(command.fallback)
 
 
 def _exec_report(index: int, error: OSError) -> Report:

@@ -271,6 +271,8 @@ def devpts(stage: Stage, step: steps.Devpts) -> None:
     if step.gid is not None:
         options += (("gid", str(step.gid)),)
     mount = new_mount("devpts", options, _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NOEXEC)
+    # The option uid= is for terminals: not for the directory itself.
+    os.chown(".", step.owner.uid, step.owner.gid, dir_fd=mount)
     attach(stage, mount, step.target)
 
 
