@@ -150,7 +150,8 @@ _sethostname = _bind("sethostname", 2)
 _socket = _bind("socket", 3)
 _ioctl = _bind("ioctl", 3)
 _clone = _bind("clone", 4)
-_pause = _ctypes.dlsym(_libc, "pause")
+_sleep = _ctypes.dlsym(_libc, "sleep")
+_PAUSE_S = 10
 _STACK_BYTES = 8192
 _pause_stack = (_Char * _STACK_BYTES)()
 
@@ -180,16 +181,16 @@ def setns(fd: int, flags: int) -> None:
 
 
 def clone_paused(flags: int) -> int:
-    """Return a child in new namespaces that only waits to be killed (clone(2), pause(2)).
+    """Return a child in new namespaces that only waits to be killed (clone(2), sleep(3)).
 
-    It shares this process's memory and runs nothing of it but pause(2), so that no page is copied.
-    One at a time: all use the same stack.
+    It shares this process's memory and runs nothing of it but sleep(3), so that no page is copied;
+    should this process be killed, it ends by itself. One at a time: all use the same stack.
     """
     top = (_ctypes.addressof(_pause_stack) + _STACK_BYTES) & ~0xF
     # The child inherits a mask under which no handler of ours can run in it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        return _check(_clone(_pause, top, flags | CLONE_VM | SIGCHLD, None))
+        return _check(_clone(_sleep, top, flags | CLONE_VM | SIGCHLD, _PAUSE_S))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -128,6 +128,8 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
             step = plan.steps[index]
             assert isinstance(step, EnterNamespaces)
             _enter_outer(step, gates)
+        if os.getppid() != launcher:  # it died while a change of credentials left us unbound
+            os._exit(EXIT_FAILED)
         index = boundary_of(plan)
         first = ProcessOne(plan, lines)
         init.forward_signals_to(first.pid)
@@ -166,6 +168,8 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
     index = first
     try:
         die_with_parent()
+        mapped = gates[1]
+        mapped.watch()
         os.setsid()
         os.umask(0)
         for index in range(first, last):
@@ -175,6 +179,10 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
             elif not isinstance(step, BecomeInit | Exec):
                 apply(stage, step)
         index = last
+        # The parent may have died before it was bound, or while a change of credentials had undone
+        # that; getppid(2) cannot tell across PID namespaces.
+        if mapped.is_deserted():
+            os._exit(EXIT_FAILED)
         # Process 1 shares the guest's user namespace: not dumpable, so that the guest's root can
         # neither trace it nor read its environment, memory and descriptors (ptrace(2)).
         _linux.prctl(_linux.PR_SET_DUMPABLE, 0)

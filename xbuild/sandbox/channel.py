@@ -40,8 +40,22 @@ class Gate:
 
     def wait(self) -> bool:
         """Wait for the other side; False means that it died instead."""
-        os.close(self._write)
+        self.watch()
         return os.read(self._read, 1) != b""
+
+    def watch(self) -> None:
+        """Give up the opening end in this process, so that the other side's death shows."""
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+    def is_deserted(self) -> bool:
+        """Tell, without waiting, whether the other side died; to be called after ``watch``."""
+        os.set_blocking(self._read, False)
+        try:
+            return os.read(self._read, 1) == b""
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         """Give up both ends in this process."""
