@@ -5,7 +5,7 @@ from __future__ import annotations
 from xbuild.cli.options import parse
 from xbuild.cli.output import complain, note
 from xbuild.cli.settings import build_request
-from xbuild.errors import UsageError
+from xbuild.errors import EXIT_FAILED, UsageError
 from xbuild.plan.make import plan_run
 from xbuild.sandbox.container import Container
 
@@ -57,12 +57,14 @@ def _run_certified(plan: Plan) -> int:
     from xbuild.sandbox.certificate import certify, witness
 
     before = witness(plan.target)
+    status = EXIT_FAILED
     try:
         status = Container(plan).run()
     finally:
         certificate = certify(before, plan.target)
         note(certificate.text) if certificate.is_clean else complain(certificate.text)
-    return status
+    # A success that left something behind is none.
+    return status if certificate.is_clean or status else EXIT_FAILED
 
 
 def __getattr__(name: str) -> click.Command:
