@@ -76,6 +76,13 @@ def _command(pid: int) -> str:
     """Return a living process's command line; nothing for a zombie or none at all."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        # In the middle of an execve(2) a living process has no command line either.
+        return command or ("" if _is_zombie(pid) else f"(pid {pid})")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _is_zombie(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] in "ZX"
