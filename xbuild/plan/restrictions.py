@@ -10,7 +10,23 @@ import os
 from xbuild.record import Record
 
 # errno.h
-EPERM, EACCES, ENOSPC, ENOSYS, EINVAL, EUSERS = 1, 13, 28, 38, 22, 87
+EACCES, ENODEV, ENOSPC, EUSERS = 13, 19, 28, 87
+
+_SYSCTLS = (
+    (
+        "kernel.unprivileged_userns_clone",
+        "0",
+        "1",
+        "this kernel keeps user namespaces to root",
+    ),
+    (
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "1",
+        "0",
+        "AppArmor takes the capabilities of unprivileged user namespaces",
+    ),
+)
+_LIMITS = ("user", "mnt", "pid", "ipc", "uts", "cgroup", "net")
 
 
 class Restriction(Record):
@@ -43,23 +59,59 @@ def status_field(name: str) -> str | None:
 
 
 def why_no_user_namespace(errno: int) -> Restriction:
-    """Explain a refused user namespace, or capabilities withheld inside one."""
-    if errno in (ENOSPC, EUSERS) or read_sysctl("user.max_user_namespaces") == "0":
+    """Explain a refused namespace, or capabilities withheld in a user namespace."""
+    if errno in (ENOSPC, EUSERS):
+        return _used_up()
+    if not os.path.exists("/proc/self/ns/user"):
         return Restriction(
-            "user namespaces are used up or switched off (user.max_user_namespaces)",
-            "as root: sysctl user.max_user_namespaces=15000; or run xbuild as root",
+            "this kernel was built without user namespaces, or /proc is not mounted here",
+            "use a kernel with CONFIG_USER_NS",
         )
-    if read_sysctl("kernel.unprivileged_userns_clone") == "0" and os.geteuid() != 0:
+    return _withheld_from_users() or _withheld_by_surroundings(errno)
+
+
+def _used_up() -> Restriction:
+    names = (f"user.max_{kind}_namespaces" for kind in _LIMITS)
+    name = next((name for name in names if read_sysctl(name) == "0"), None)
+    if name is not None:
         return Restriction(
-            "this kernel keeps user namespaces to root (kernel.unprivileged_userns_clone=0)",
-            "as root: sysctl kernel.unprivileged_userns_clone=1; or run xbuild as root",
+            f"such namespaces are switched off ({name}=0)",
+            f"as root: sysctl {name}=15000{_or_as_root()}",
         )
-    if read_sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1" and os.geteuid() != 0:
+    return Restriction(
+        "namespaces are used up, here or in an outer user namespace (user.max_*_namespaces)",
+        f"as the host's root: sysctl user.max_user_namespaces=15000{_or_as_root()}",
+    )
+
+
+def _or_as_root() -> str:
+    return "; or run xbuild as root" if os.geteuid() else ""
+
+
+def _withheld_from_users() -> Restriction | None:
+    if os.geteuid() == 0:
+        return None
+    for name, forbids, allows, cause in _SYSCTLS:
+        if read_sysctl(name) == forbids:
+            profile = ", or an AppArmor profile that allows userns for xbuild"
+            return Restriction(
+                f"{cause} ({name}={forbids})",
+                f"as root: sysctl {name}={allows}{profile if 'apparmor' in name else ''}"
+                f"{_or_as_root()}",
+            )
+    return None
+
+
+def _withheld_by_surroundings(errno: int) -> Restriction:
+    if errno == EACCES:
         return Restriction(
-            "AppArmor takes the capabilities of unprivileged user namespaces"
-            " (kernel.apparmor_restrict_unprivileged_userns=1)",
-            "as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0,"
-            " or an AppArmor profile that allows userns for xbuild; or run xbuild as root",
+            "a security module refused, by its policy",
+            "as root: ausearch -m avc, or dmesg, names the rule; or run xbuild as root",
+        )
+    if is_in_chroot():
+        return Restriction(
+            "a process inside a chroot may not make user namespaces (user_namespaces(7))",
+            "start xbuild outside of the chroot; or enter it by pivot_root(2), as containers do",
         )
     if status_field("Seccomp") == "2":
         return Restriction(
@@ -67,15 +119,23 @@ def why_no_user_namespace(errno: int) -> Restriction:
             "start the outer container with --security-opt seccomp=unconfined"
             " --security-opt apparmor=unconfined, or with --privileged",
         )
-    if errno == ENOSYS:
-        return Restriction(
-            "this kernel was built without user namespaces", "use a kernel with CONFIG_USER_NS"
-        )
     return Restriction(
         "the kernel refused; a process inside a chroot may not make user namespaces"
         " (user_namespaces(7))",
         "start xbuild outside of the chroot; xbuild doctor shows what this host allows",
     )
+
+
+def is_in_chroot() -> bool:
+    """Tell whether the root directory is surely not that of the mount namespace.
+
+    True where no mount is at "/". A chroot into a mount point is not told apart.
+    """
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return all(line.split(" ", 5)[4] != "/" for line in file)
+    except OSError:
+        return False
 
 
 def why_no_private_binfmt(errno: int) -> Restriction:
@@ -87,7 +147,7 @@ def why_no_private_binfmt(errno: int) -> Restriction:
             "as root: xbuild binfmt register ARCH, then run with --binfmt host;"
             " or use a newer kernel",
         )
-    if errno == 19:  # ENODEV
+    if errno == ENODEV:
         return Restriction(
             "this kernel has no binfmt_misc", "as root: modprobe binfmt_misc (CONFIG_BINFMT_MISC)"
         )
