@@ -64,6 +64,8 @@ IFF_UP = 1
 # errno.h
 EPERM = 1
 ENOENT = 2
+ENOSYS = 38
+ELOOP = 40
 E2BIG = 7
 
 # sys/mount.h
@@ -79,6 +81,11 @@ PR_SET_NO_NEW_PRIVS = 38
 # linux/personality.h
 PER_LINUX32 = 0x0008
 
+# linux/keyctl.h
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+# asm/unistd.h of x86_64 differs from asm-generic/unistd.h, which aarch64 has
+_NR_KEYCTL = 250 if os.uname().machine == "x86_64" else 219
 # asm-generic/unistd.h: numbers from 424 on are the same on every architecture
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
@@ -295,6 +302,11 @@ def openat2(dirfd: int, path: str, *, flags: int, mode: int = 0, resolve: int) -
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from ``first`` to ``last`` (close_range(2))."""
     _raw(_NR_CLOSE_RANGE, first, last, 0)
+
+
+def join_new_session_keyring() -> None:
+    """Leave the inherited session keyring for an empty one (keyctl(2))."""
+    _raw(_NR_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def pidfd_open(pid: int) -> int:

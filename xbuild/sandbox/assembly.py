@@ -14,7 +14,7 @@ import sys
 
 from xbuild.errors import EXIT_FAILED
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
-from xbuild.sandbox import _linux, init
+from xbuild.sandbox import _linux, init, signals
 from xbuild.sandbox.apply import apply
 from xbuild.sandbox.channel import Gate, Report
 from xbuild.sandbox.namespaces import flags_of, open_user_namespaces, write_map
@@ -132,7 +132,7 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
             os._exit(EXIT_FAILED)
         index = boundary_of(plan)
         first = ProcessOne(plan, lines)
-        init.forward_signals_to(first.pid)
+        signals.forward_to(first.pid)
         first.write_maps()
     except OSError as error:
         _fail(lines, index, error)
@@ -171,6 +171,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         mapped = gates[1]
         mapped.watch()
         os.setsid()
+        _leave_session_keyring()
         os.umask(0)
         for index in range(first, last):
             step = plan.steps[index]
@@ -189,6 +190,16 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         init.run(plan.command, stage, lines, index)
     except OSError as error:
         _fail(lines, index, error)
+
+
+def _leave_session_keyring() -> None:
+    """Keep the keys of the login session from the guest, which would possess them."""
+    try:
+        _linux.join_new_session_keyring()
+    except OSError as error:
+        # No keyrings in this kernel, or an outer container's filter that binds the guest as well.
+        if error.errno not in (_linux.ENOSYS, _linux.EPERM):
+            raise
 
 
 def _enter(stage: Stage, step: EnterNamespaces, gates: tuple[Gate, Gate]) -> None:

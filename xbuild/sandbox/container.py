@@ -17,6 +17,7 @@ from xbuild.sandbox.assembly import (
 )
 from xbuild.sandbox.channel import Report, Reports
 from xbuild.sandbox.namespaces import write_map
+from xbuild.sandbox.signals import Forwarding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,16 +45,17 @@ class Container:
         _open_standard_descriptors()
         relay = _relay_for(self._plan.command.terminal)
         lines = Lines(Reports(), relay.sender if relay is not None else None)
-        watched = self._start(lines)
-        try:
-            init.forward_signals_to(watched.pid)
-            lines.close_here()
-            if relay is not None:
-                relay.run(watched.has_ended)
-            report = lines.reports.receive()
-            status = watched.wait()
-        finally:
-            watched.end()
+        with Forwarding() as forwarding:
+            watched = self._start(lines)
+            try:
+                forwarding.begin(watched.pid)
+                lines.close_here()
+                if relay is not None:
+                    relay.run(watched.has_ended)
+                report = lines.reports.receive()
+                status = watched.wait()
+            finally:
+                watched.end()
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
 

@@ -10,12 +10,11 @@ import os
 import stat
 
 from xbuild.errors import EXIT_FAILED
-from xbuild.sandbox import _linux
+from xbuild.sandbox import _linux, signals
 from xbuild.sandbox.channel import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from typing import NoReturn, TypeVar
 
@@ -24,51 +23,15 @@ if TYPE_CHECKING:
     from xbuild.sandbox.stage import Stage
 
     _T = TypeVar("_T")
-else:
-    import _signal as signal  # signal itself imports enum
 
-FORWARDED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
-_TYPED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SIGNAL_BASE = 128
-_NULL_DEVICE = os.makedev(1, 3)
+_MEMORY_DEVICES = {
+    os.makedev(1, minor): f"/dev/{name}"
+    for minor, name in ((3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom"))
+}
 _LAST_DESCRIPTOR = 2**32 - 1
-
-
-def forward_signals_to(pid: int) -> None:
-    """Pass on what would end this process to ``pid``."""
-
-    def forward(number: int, _frame: object) -> None:
-        _kill(pid, number)
-
-    for number in FORWARDED:
-        signal.signal(number, forward)
-
-
-def _forward_as_terminal_to(child: int) -> None:
-    """Pass on signals as a terminal would: what a key sends goes to the whole process group."""
-
-    def forward(number: int, _frame: object) -> None:
-        if number not in _TYPED or not _kill(-child, number):
-            _kill(child, number)
-
-    for number in FORWARDED:
-        signal.signal(number, forward)
-
-
-def _kill(pid: int, number: int) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+_SCRIPTS_IN_A_ROW = 6  # fs/exec.c: exec_binprm allows five and the program
+_SCRIPT_LINE_BYTES = 256  # linux/binfmts.h: BINPRM_BUF_SIZE
 
 
 def exit_status_of(wait_status: int) -> int:
@@ -94,7 +57,7 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
         if child == 0:
             _start(command, lines, index, terminal)
     _close_all_but({stage.binfmt})
-    _forward_as_terminal_to(child)
+    signals.forward_as_terminal_to(child)
     _linux.prctl_name(b"xbuild-init")
     os._exit(_reap_until(child))
 
@@ -134,7 +97,7 @@ def _spawn(command: Exec, lines: Lines, index: int) -> int:
             environment,
             setsid=True,
             setsigmask=(),
-            setsigdef=_IGNORED_BY_PYTHON,
+            setsigdef=signals.RESETTABLE,
         )
 
     try:
@@ -146,7 +109,7 @@ def _spawn(command: Exec, lines: Lines, index: int) -> int:
 def _start(command: Exec, lines: Lines, index: int, terminal: str | None) -> NoReturn:
     """Become the command, in a child of process 1: as another user, or on a terminal."""
     try:
-        _restore_signals()
+        signals.restore_defaults()
         os.setsid()
         _arrange_descriptors(command, terminal)
         _become_user(command)
@@ -179,19 +142,13 @@ def _enter_directory(command: Exec) -> None:
 
 def _exec_report(index: int, error: OSError) -> Report:
     name = str(error.filename or "")
-    is_there = error.errno == _linux.ENOENT and os.path.lexists(name)
+    is_there = error.errno == _linux.ENOENT and os.path.exists(name)
     return Report("loader" if is_there else "exec", index, error.errno or 0, name)
 
 
 def _give_up(lines: Lines, report: Report) -> NoReturn:
     lines.reports.send(report)
     os._exit(EXIT_FAILED)
-
-
-def _restore_signals() -> None:
-    for number in (*FORWARDED, *_IGNORED_BY_PYTHON):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _arrange_descriptors(command: Exec, terminal: str | None) -> None:
@@ -204,11 +161,11 @@ def _arrange_descriptors(command: Exec, terminal: str | None) -> None:
             os.close(fd)
     for number in range(3):
         status = os.fstat(number)
-        # Not the host's node: chmod through /proc/self/fd would reach it.
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE:
-            null = os.open("/dev/null", os.O_RDWR)
-            os.dup2(null, number)
-            os.close(null)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev in _MEMORY_DEVICES:
+            # Not the host's node: chmod through /proc/self/fd would reach it.
+            own = os.open(_MEMORY_DEVICES[status.st_rdev], os.O_RDWR)
+            os.dup2(own, number)
+            os.close(own)
 
 
 def _become_user(command: Exec) -> None:
@@ -224,14 +181,15 @@ def _first_found(command: Exec, start: Callable[[str, dict[str, str]], _T]) -> _
     """Search PATH by hand, as execvp(3) does; raises the OSError that explains most."""
     name = command.argv[0]
     environment = dict(command.environment)
-    if "/" in name:
-        candidates = [name]
+    if "/" in name or not name:
+        candidates = [name] if name else []
     else:
         path = environment.get("PATH", "/bin:/usr/bin")
         candidates = [f"{directory or '.'}/{name}" for directory in path.split(":")]
     explaining: OSError | None = None
     for candidate in candidates:
         try:
+            _refuse_magic_links(candidate)
             return start(candidate, environment)
         except (FileNotFoundError, NotADirectoryError) as error:
             if explaining is None and os.path.lexists(candidate):
@@ -243,3 +201,39 @@ def _first_found(command: Exec, start: Callable[[str, dict[str, str]], _T]) -> _
     if explaining is not None:
         raise explaining
     raise FileNotFoundError(_linux.ENOENT, os.strerror(_linux.ENOENT), name)
+
+
+def _refuse_magic_links(path: str) -> None:
+    """Refuse a program, or the interpreter of a script, behind a magic link of /proc (ELOOP).
+
+    /proc/self/exe is xbuild's own Python until exec: started with libraries of the tree's, it
+    would leave the host's file in the hands of a guest that may have its owner's id
+    (CVE-2019-5736).
+    """
+    for depth in range(_SCRIPTS_IN_A_ROW):
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        resolve = _linux.RESOLVE_NO_MAGICLINKS
+        try:
+            fd = _linux.openat2(_linux.AT_FDCWD, path, flags=flags, resolve=resolve)
+        except OSError as error:
+            if depth == 0 and isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise
+            if error.errno == _linux.ELOOP:
+                raise
+            return  # exec knows better: a program of mode 0711 starts
+        try:
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            line = os.read(fd, _SCRIPT_LINE_BYTES) if is_file else b""
+        finally:
+            os.close(fd)
+        if not line.startswith(b"#!"):
+            return
+        path = os.fsdecode(_interpreter_of(line))
+
+
+def _interpreter_of(line: bytes) -> bytes:
+    """Return the path in the first line of a script, as fs/binfmt_script.c finds it."""
+    path = line[2:].split(b"\n")[0].lstrip(b" \t")
+    for end in (b" ", b"\t", b"\0"):
+        path = path.split(end)[0]
+    return path
