@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from xbuild.cli.options import OPTIONS
+from xbuild.cli.options import OPTIONS, Option
 
 EPILOG = """\
 TREE is a directory with a root filesystem. Without COMMAND a login shell starts. The exit status
@@ -22,20 +22,7 @@ def build_command() -> click.Command:
         if option.takes == "nothing":
             parameters.append(click.Option(list(option.names), is_flag=True, help=option.help))
             continue
-        kind: click.ParamType = click.STRING
-        if option.choices:
-            kind = click.Choice(option.choices)
-        elif option.metavar in ("PATH", "FILE"):
-            kind = click.Path()
-        parameters.append(
-            click.Option(
-                list(option.names),
-                type=kind,
-                multiple=option.takes == "many",
-                metavar=option.metavar,
-                help=option.help,
-            )
-        )
+        parameters.append(_valued(option))
     parameters.append(click.Argument(["tree"], type=click.Path(), metavar="TREE"))
     parameters.append(click.Argument(["command"], nargs=-1, metavar="[--] [COMMAND...]"))
     return click.Command(
@@ -47,7 +34,23 @@ def build_command() -> click.Command:
     )
 
 
+def _valued(option: Option) -> click.Option:
+    """Return a click option whose values are completed as what they are."""
+    names, multiple = list(option.names), option.takes == "many"
+    if option.choices:
+        choice = click.Choice(option.choices)
+        return click.Option(names, type=choice, metavar=option.metavar, help=option.help)
+    if option.metavar in ("PATH", "FILE"):
+        path = click.Path()
+        return click.Option(
+            names, type=path, multiple=multiple, metavar=option.metavar, help=option.help
+        )
+    return click.Option(names, multiple=multiple, metavar=option.metavar, help=option.help)
+
+
 def print_help() -> None:
     """Print the help text of ``xbuild run``."""
-    context = click.Context(build_command(), info_name="xbuild run")
-    click.echo(context.get_help())
+    command = build_command()
+    names = ["-h", "--help"]
+    context = click.Context(command, info_name="xbuild run", help_option_names=names)
+    click.echo(command.get_help(context))
