@@ -31,6 +31,12 @@ class Runner(Record):
         """Run and return what came of it; ``options`` are User.run's."""
         return self.user.run(self.argv(*arguments), **options)
 
+    def run_bytes(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        """Run, with output that need not be text."""
+        done: Any = self.user.run(self.argv(*arguments), text=False, **options)  # Any: of bytes
+        assert isinstance(done.stdout, bytes)
+        return done  # type: ignore[no-any-return]  # checked just above
+
     def output(self, *arguments: str, **options: Any) -> str:
         """Run what must succeed and return its standard output."""
         done = self.run(*arguments, **options)

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
 
         print_help()
         return 0
-    if parsed.target is None:
+    if not parsed.target:
         raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
     request = build_request(parsed)
     if "dry_run" in parsed.flags:

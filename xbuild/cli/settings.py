@@ -174,7 +174,7 @@ def _read_env_file(path: str) -> list[tuple[str, str]]:
     """Read lines NAME=VALUE; blank ones and those that begin with # are passed over."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+            lines = file.read().split("\n")
     except OSError as error:
         raise UsageError(f"Cannot read the environment file {path}: {error.strerror}") from error
     pairs = []
@@ -183,7 +183,7 @@ def _read_env_file(path: str) -> list[tuple[str, str]]:
         if not text or text.startswith("#"):
             continue
         name, equals, value = text.partition("=")
-        if not equals or not name.strip():
+        if not equals or not name.strip() or "\0" in text:
             raise UsageError(f"{path}:{number}: not NAME=VALUE: {text!r}")
         pairs.append((name.strip(), value))
     return pairs

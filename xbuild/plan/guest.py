@@ -172,19 +172,19 @@ def _read_account(reader: DirectoryReader, user: str | None) -> Account:
     if user is None or user in ("root", "0"):
         return _ROOT
     name, _, group = user.partition(":")
-    wanted = 2 if name.isdigit() else 0
+    wanted = 2 if _is_number(name) else 0
     for fields in _records(reader, GuestPath("/etc/passwd"), 7):
-        if fields[wanted] == name and fields[2].isdigit() and fields[3].isdigit():
+        if fields[wanted] == name and _is_number(fields[2]) and _is_number(fields[3]):
             gid = int(fields[3]) if not group else _read_gid(reader, group)
             return Account(
                 fields[0],
                 int(fields[2]),
                 gid,
                 _supplementary(reader, fields[0], gid),
-                GuestPath(fields[5] or "/"),
+                _home(fields[5]),
                 GuestPath(fields[6]) if fields[6] else None,
             )
-    if name.isdigit():
+    if _is_number(name):
         gid = _read_gid(reader, group) if group else 0
         return Account(name, int(name), gid, (gid,), GuestPath("/"), None)
     known = ", ".join(f[0] for f in _records(reader, GuestPath("/etc/passwd"), 7)[:8])
@@ -194,11 +194,21 @@ def _read_account(reader: DirectoryReader, user: str | None) -> Account:
     )
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _home(text: str) -> GuestPath:
+    """Return a home directory as passwd(5) gives it, or the root where that is no place inside."""
+    sound = text.startswith("/") and not _climbs_out(_parts(text))
+    return GuestPath(text if sound else "/")
+
+
 def _read_gid(reader: DirectoryReader, group: str) -> int:
-    if group.isdigit():
+    if _is_number(group):
         return int(group)
     for fields in _records(reader, GuestPath("/etc/group"), 4):
-        if fields[0] == group and fields[2].isdigit():
+        if fields[0] == group and _is_number(fields[2]):
             return int(fields[2])
     raise UsageError(f"The tree has no group {group!r} in /etc/group", "give a number")
 
@@ -206,7 +216,7 @@ def _read_gid(reader: DirectoryReader, group: str) -> int:
 def _supplementary(reader: DirectoryReader, name: str, gid: int) -> tuple[int, ...]:
     groups = [gid]
     for fields in _records(reader, GuestPath("/etc/group"), 4):
-        if fields[2].isdigit() and name in fields[3].split(",") and int(fields[2]) != gid:
+        if _is_number(fields[2]) and name in fields[3].split(",") and int(fields[2]) != gid:
             groups.append(int(fields[2]))
     return tuple(groups)
 
@@ -216,5 +226,5 @@ def _records(reader: DirectoryReader, path: GuestPath, fields: int) -> list[list
         text = reader.read(path, _ACCOUNT_FILE_LIMIT).decode("utf-8", "surrogateescape")
     except TargetError:
         return []
-    split = (line.split(":") for line in text.splitlines())
+    split = (line.split(":") for line in text.split("\n") if "\0" not in line)
     return [each for each in split if len(each) >= fields]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.emulation.rules import derive_rule
-from xbuild.errors import NotARootfs, UsageError
+from xbuild.errors import HostUnable, NotARootfs, UsageError
 from xbuild.plan import steps
 from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
@@ -19,7 +19,7 @@ from xbuild.tree.survey import survey_directory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
-    from xbuild.plan.guest import Guest
+    from xbuild.plan.guest import Account, Guest
     from xbuild.plan.identities import Identities
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Namespace, Plan, Step
@@ -86,7 +86,7 @@ def make_plan(
         *_inner_steps(request, ids, view, emulations),
         _exec_step(request, survey, guest, ids, emulations),
     ]
-    notes = (*ids.notes, *view.notes, *_emulation_notes(emulations))
+    notes = (*ids.notes, *view.notes, *_emulation_notes(survey, emulations))
     return steps.Plan(request.target, tuple(plan), notes)
 
 
@@ -135,6 +135,7 @@ def _exec_step(
                 "name a command: xbuild run TREE -- /path/to/program",
             )
         argv = (shell, "-l")
+    _check_mapped(account, ids)
     home, top = (account.home if guest.home_exists else GuestPath("/")), GuestPath("/")
     return steps.Exec(
         argv,
@@ -147,6 +148,22 @@ def _exec_step(
         request.terminal,
         top if request.directory is None and home != top else None,
     )
+
+
+def _check_mapped(account: Account, ids: Identities) -> None:
+    """Raise HostUnable for ids that the container lacks: setresuid(2) takes -1 for no change."""
+    groups = account.groups if ids.inner.has_setgroups else ()
+    unmapped = [f"uid {account.uid}"] if ids.inner.outside_uid(account.uid) is None else []
+    for gid in (account.gid, *groups):
+        if ids.inner.outside_gid(gid) is None:
+            unmapped.append(f"gid {gid}")
+    if unmapped:
+        raise HostUnable(
+            f"Cannot run as {account.name}: {unmapped[0]} is not mapped in this container",
+            "ordinary users have the ids that /etc/subuid and /etc/subgid grant them: subuid(5)"
+            if ids.kind in ("subordinate", "single")
+            else "xbuild run --dry-run shows which ids are",
+        )
 
 
 def _environment(
@@ -169,9 +186,15 @@ def _environment(
     return tuple(environment.items())
 
 
-def _emulation_notes(emulations: tuple[Emulation, ...]) -> list[str]:
-    return [
+def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[str]:
+    notes = [
         f"its {e.arch.name} programs will not run: {e.problem}"
         for e in emulations
         if e.way == "missing"
     ]
+    if survey.is_loader_missing:
+        notes.append(
+            f"the tree has no {survey.loader}, the loader that {survey.leading_program} names:"
+            " only static programs will start"
+        )
+    return notes

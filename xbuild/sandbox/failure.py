@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Plan, Step
     from xbuild.sandbox.channel import Report
 
+_NO_WORD = "''"
 _REFUSED = (errno.EPERM, errno.EACCES)
 
 
@@ -83,10 +84,16 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
 def _command_failure(report: Report, plan: Plan) -> XbuildError:
     name = plan.command.argv[0]
     if report.phase == "exec" and report.errno in (errno.ENOENT, errno.ENOTDIR):
+        if _is_there(plan, report):
+            return CommandNotFound(
+                f"{report.subject} is a symbolic link to nothing in {plan.target}",
+                "readlink shows what is missing",
+            )
         path = dict(plan.command.environment).get("PATH", "")
         looked = "" if "/" in name else f" on the container's PATH ({path})"
         return CommandNotFound(
-            f"There is no {name} in {plan.target}{looked}", "the tree's programs are all there is"
+            f"There is no {name or _NO_WORD} in {plan.target}{looked}",
+            "the tree's programs are all there is",
         )
     if report.errno == errno.E2BIG:
         return CommandNotExecutable(
@@ -96,9 +103,23 @@ def _command_failure(report: Report, plan: Plan) -> XbuildError:
     return CommandNotExecutable(f"Cannot execute {report.subject or name}: {description}", hint)
 
 
+def _path_of(plan: Plan, report: Report) -> GuestPath:
+    return GuestPath(os.path.join("/", plan.command.directory, report.subject))
+
+
+def _is_there(plan: Plan, report: Report) -> bool:
+    """Tell whether the tree has a name, be it only that of a dangling symbolic link."""
+    directory, _, name = _path_of(plan, report).rpartition("/")
+    try:
+        with DirectoryReader(plan.target) as reader:
+            return bool(reader.present(GuestPath(directory or "/"), (name,)))
+    except TargetError:
+        return False
+
+
 def _examine(plan: Plan, report: Report) -> tuple[str, str]:
     """Look at the file itself, in the tree, to say why the kernel would not run it."""
-    path = GuestPath(os.path.join("/", plan.command.directory, report.subject))
+    path = _path_of(plan, report)
     try:
         with DirectoryReader(plan.target) as reader:
             entry = reader.lookup(path)
@@ -106,7 +127,7 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
                 return f"it is {_kind(entry.mode)}, not a program", ""
             header = reader.read(path, SNIFF_BYTES)
     except TargetError:
-        header = b""  # not of the tree's own: on a bind, a tmpfs
+        return os.strerror(report.errno), ""  # not of the tree's own: on a bind, a tmpfs
     if report.phase == "loader":
         if header.startswith(b"#!"):
             shebang = header.split(b"\n")[0].decode("utf-8", "replace")
@@ -125,8 +146,6 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
                 f"install a static qemu-{arch.name}; xbuild inspect shows the architectures met",
             )
         return f"the kernel refused this {arch.name} program: it may be damaged", ""
-    if not header:
-        return os.strerror(report.errno), ""
     if header.startswith(b"#!"):
         return os.strerror(report.errno), "its first line names an interpreter that cannot run"
     return "it is neither a program nor a script with a #! line", ""
