@@ -28,6 +28,8 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
     match step:
         case steps.EnterNamespaces(namespaces, id_map):
             return "unshare", ", ".join(namespaces) + (f"; {_ids(id_map)}" if id_map else "")
+        case steps.ForbidNamespaces(namespace):
+            return "forbid", f"further {namespace} namespaces"
         case steps.PrivateMounts():
             return "private", "every mount: nothing below spreads to the host"
         case steps.BecomeInit():

@@ -7,6 +7,7 @@ gets there. Here stand the facts that choose between ways.
 from __future__ import annotations
 
 import os
+import stat
 
 from xbuild.plan.restrictions import kernel_version, status_field
 from xbuild.record import HostPath, Record
@@ -48,6 +49,7 @@ class Host(Record):
     privileged: bool
     own_uids: tuple[SubIds, ...]  # those mapped in the current user namespace
     own_gids: tuple[SubIds, ...]
+    has_setgroups: bool  # setgroups(2) is not denied here, nor below (user_namespaces(7))
     sub_uids: tuple[SubIds, ...]
     sub_gids: tuple[SubIds, ...]
     has_newuidmap: bool
@@ -56,6 +58,7 @@ class Host(Record):
     proc_entries: tuple[str, ...]  # those of PROC_READ_ONLY that this kernel has
     resolv_conf: HostPath | None
     hosts: str
+    can_limit_namespaces: bool = True  # /proc/sys is writable to whoever has the privilege
 
     @classmethod
     def probe(cls) -> Host:
@@ -71,6 +74,7 @@ class Host(Record):
             privileged=privileged,
             own_uids=_mapped(uid_map),
             own_gids=_mapped(_read_map("/proc/self/gid_map")),
+            has_setgroups=_read_text("/proc/self/setgroups").strip() != "deny",
             sub_uids=_sub_ids("/etc/subuid", euid) if by_helper else (),
             sub_gids=_sub_ids("/etc/subgid", euid) if by_helper else (),
             has_newuidmap=by_helper and _on_path("newuidmap") and _on_path("newgidmap"),
@@ -79,6 +83,7 @@ class Host(Record):
             proc_entries=tuple(n for n in PROC_READ_ONLY if os.path.exists(f"/proc/{n}")),
             resolv_conf=_real_file("/etc/resolv.conf"),
             hosts=_read_text("/etc/hosts"),
+            can_limit_namespaces=not os.statvfs("/proc/sys/user").f_flag & os.ST_RDONLY,
         )
 
     def mounts_below(self, path: HostPath) -> tuple[Mount, ...]:
@@ -112,6 +117,20 @@ class Host(Record):
         harmless = ("/proc/sys/fs/binfmt_misc",)  # it lies on an empty directory
         below = self.mounts_below(HostPath("/proc"))
         return any(mount.point not in harmless for mount in below)
+
+    def changeable_proc_entries(self) -> tuple[str, ...]:
+        """Read which entries of /proc, besides those of processes, root may change.
+
+        Some drivers' files ask for no more than the right number: /proc/acpi/wakeup, /proc/scsi.
+        """
+        found = []
+        with os.scandir("/proc") as entries:
+            for entry in entries:
+                if entry.name.isdigit() or entry.is_symlink():
+                    continue
+                if entry.is_dir() or entry.stat().st_mode & stat.S_IWUSR:
+                    found.append(entry.name)
+        return tuple(sorted(found))
 
     @property
     def has_private_binfmt(self) -> bool:

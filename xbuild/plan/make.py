@@ -79,11 +79,11 @@ def make_plan(
     plan: list[Step] = [
         *outer,
         steps.BecomeInit(),
-        steps.EnterNamespaces(("mount",)),
+        steps.EnterNamespaces(("mount", "cgroup")),
         steps.PrivateMounts(),
         *view.steps,
         steps.Pivot(),
-        *_inner_steps(request, ids, view, emulations),
+        *_inner_steps(request, host, ids, view, emulations),
         _exec_step(request, survey, guest, ids, emulations),
     ]
     notes = (*ids.notes, *view.notes, *_emulation_notes(survey, emulations))
@@ -91,16 +91,19 @@ def make_plan(
 
 
 def _inner_steps(
-    request: Request, ids: Identities, view: View, emulations: tuple[Emulation, ...]
+    request: Request, host: Host, ids: Identities, view: View, emulations: tuple[Emulation, ...]
 ) -> list[Step]:
-    inner: tuple[Namespace, ...] = ("user", "mount", "ipc", "uts", "cgroup")
+    inner: tuple[Namespace, ...] = ("user", "mount", "ipc", "uts")
     if request.network == "none":
         inner = (*inner, "network")
-    found: list[Step] = [steps.EnterNamespaces(inner, ids.inner), steps.Mqueue(view.mqueue)]
+    found: list[Step] = [steps.EnterNamespaces(inner, ids.inner)]
+    if host.can_limit_namespaces:
+        found.append(steps.ForbidNamespaces("cgroup"))
+    found.append(steps.Mqueue(view.mqueue))
     if request.network == "none":
         found += [steps.Sysfs(view.sysfs), steps.LoopbackUp()]
     private = [e for e in emulations if e.way == "private"]
-    if private:
+    if private or _hides_registry(host, ids, emulations):
         found.append(steps.MountBinfmt())
     for emulation in private:
         assert emulation.interpreter is not None
@@ -116,6 +119,19 @@ def _inner_steps(
         )
     found.append(steps.Hostname(hostname_of(request)))
     return found
+
+
+def _hides_registry(host: Host, ids: Identities, emulations: tuple[Emulation, ...]) -> bool:
+    """Whether a registry without entries keeps the host's interpreters from a guest.
+
+    By an inherited entry with flag F, /proc/PID/exe is a file of the host's, which root of the
+    identity map could make set-user-ID.
+    """
+    return (
+        ids.kind == "identity"
+        and host.has_private_binfmt
+        and all(emulation.way != "host" for emulation in emulations)
+    )
 
 
 def _exec_step(

@@ -70,6 +70,16 @@ class EnterNamespaces(Record):
     id_map: IdMap | None = None
 
 
+class ForbidNamespaces(Record):
+    """Let nobody in the current user namespace, or below it, make namespaces of this kind.
+
+    A cgroup namespace of one's own is what it takes to mount the host's cgroups: those above are
+    owned by a user namespace in which the guest has no privilege (namespaces(7)).
+    """
+
+    namespace: Namespace
+
+
 class BecomeInit(Record):
     """Fork into a new PID namespace: what follows is done by its process 1."""
 
@@ -261,6 +271,7 @@ class Exec(Record):
 if TYPE_CHECKING:
     Step = (
         EnterNamespaces
+        | ForbidNamespaces
         | BecomeInit
         | PrivateMounts
         | MountTree

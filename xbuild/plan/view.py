@@ -174,7 +174,10 @@ class View:
             )
         else:
             self._add(steps.Proc(target))
-        for name in self._host.proc_entries:
+        names = self._host.proc_entries
+        if self._ids.kind in ("identity", "nested"):
+            names = tuple(sorted({*names, *self._host.changeable_proc_entries()}))
+        for name in names:
             self._add(steps.ReadOnlyOver(GuestPath(f"{target}/{name}")))
 
     def _mount_sys(self) -> None:

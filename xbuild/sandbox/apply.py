@@ -8,12 +8,14 @@ import sys
 from xbuild.plan import steps
 from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
+from xbuild.sandbox.namespaces import forbid_namespaces
 from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Ordinary = (
-        steps.PrivateMounts
+        steps.ForbidNamespaces
+        | steps.PrivateMounts
         | steps.MountTree
         | steps.MountOverlay
         | steps.Scaffold
@@ -44,6 +46,8 @@ def apply(stage: Stage, step: Ordinary) -> None:
     (EnterNamespaces, BecomeInit, Exec) belong to ``assembly``.
     """
     match step:
+        case steps.ForbidNamespaces(namespace):
+            forbid_namespaces(stage.limits, namespace)
         case steps.PrivateMounts():
             _linux.set_propagation("/", _linux.MS_REC | _linux.MS_PRIVATE)
         case steps.MountTree():
@@ -77,6 +81,7 @@ def apply(stage: Stage, step: Ordinary) -> None:
         case steps.Show():
             mounts.show(stage, step)
         case steps.Pivot():
+            stage.keep_limits()
             _forget_imports()
             mounts.pivot(stage)
         case steps.MountBinfmt():

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
-    from xbuild.plan.steps import IdMap, IdRange, Plan, Step
+    from xbuild.plan.steps import IdMap, IdRange, Namespace, Plan, Step
 else:
     import _signal as signal  # signal itself imports enum
 
@@ -24,6 +24,7 @@ _FLAGS = {
     "cgroup": _linux.CLONE_NEWCGROUP,
     "network": _linux.CLONE_NEWNET,
 }
+_LIMITED: dict[str, str] = {"mount": "mnt", "network": "net"}  # kernel/ucount.c
 
 
 def flags_of(step: EnterNamespaces) -> int:
@@ -32,6 +33,15 @@ def flags_of(step: EnterNamespaces) -> int:
     for name in step.namespaces:
         flags |= _FLAGS[name]
     return flags
+
+
+def forbid_namespaces(limits: int, kind: Namespace) -> None:
+    """Set to 0 how many namespaces of a kind the current user namespace may have.
+
+    ``limits`` is a descriptor of /proc/sys/user, in which everyone sees the values of the user
+    namespace that they are in. Raises OSError.
+    """
+    _write(limits, f"max_{_LIMITED.get(kind, kind)}_namespaces", b"0")
 
 
 def map_text(ranges: tuple[IdRange, ...]) -> bytes:

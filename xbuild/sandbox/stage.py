@@ -23,8 +23,14 @@ class Stage:
 
     def __init__(self, user_namespaces: dict[IdMap, int]) -> None:
         self.view = -1  # the root of the container's view, once MountTree made one
+        self.has_own_mounts = False  # whether this process left the host's mount namespace
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
+        self.limits = -1  # /proc/sys/user, once kept
+
+    def keep_limits(self) -> None:
+        """Hold on to the host's view of /proc/sys/user: the container's own will be read-only."""
+        self.limits = os.open("/proc/sys/user", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def look_from_here(self) -> None:
         """Take the process's own root as the view: after pivot_root, in a new mount namespace."""
