@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
-from xbuild.errors import SymlinkLoop, TargetError, UsageError
+from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound, UsageError
 from xbuild.record import GuestPath, Record
 from xbuild.tree.resolve import MAXSYMLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.request import Request
+    from xbuild.record import HostPath
     from xbuild.tree.resolve import DirectoryReader
 
 API_DIRECTORIES = (
@@ -40,7 +40,7 @@ class Place(Record):
     @property
     def path(self) -> GuestPath:
         """The whole path, symlinks resolved."""
-        return GuestPath("/" + "/".join([*_parts(self.existing), *self.missing]))
+        return _joined(_parts(self.existing), *self.missing)
 
 
 class Account(Record):
@@ -58,9 +58,10 @@ class Guest(Record):
     """The facts about a tree that a plan needs beyond its survey."""
 
     api: tuple[Place, ...]  # in the order of API_DIRECTORIES
-    resolv_conf: Place
-    hosts: Place
+    resolv_conf: Place | None  # None where it cannot be reached
+    hosts: Place | None
     binds: tuple[Place, ...]
+    source_modes: tuple[int, ...]  # st_mode of what is to be bound, on the host
     tmpfs: tuple[Place, ...]
     interpreters: tuple[Place, ...]  # of host entries without F, where the kernel looks for them
     account: Account
@@ -73,21 +74,46 @@ def read_guest(
     """Read the facts that a plan for ``request`` needs.
 
     ``interpreters`` are paths at which the host's registry expects one. Raises UsageError for an
-    unknown user or a target outside the tree, TargetError for a tree that cannot be searched.
+    unknown user or a target outside the tree, TargetError for a tree that cannot be searched or a
+    file to be bound that is not there.
     """
     api = tuple(locate(reader, path) for path in API_DIRECTORIES)
     covered = frozenset(place.path for place in api)
     account = _read_account(reader, request.user)
+    home = _locate_if_possible(reader, account.home, covered)
     return Guest(
         api=api,
-        resolv_conf=locate(reader, GuestPath("/etc/resolv.conf"), covered),
-        hosts=locate(reader, GuestPath("/etc/hosts"), covered),
+        resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
+        hosts=_locate_if_possible(reader, GuestPath("/etc/hosts"), covered),
         binds=tuple(locate(reader, bind.destination, covered) for bind in request.binds),
+        source_modes=tuple(source_mode(bind.source) for bind in request.binds),
         tmpfs=tuple(locate(reader, each.destination, covered) for each in request.tmpfs),
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
-        home_exists=not locate(reader, account.home, covered).missing,
+        home_exists=home is not None and not home.missing,
     )
+
+
+def _locate_if_possible(
+    reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath]
+) -> Place | None:
+    """Locate what a run can do without; None for a symlink loop or what cannot be searched."""
+    try:
+        return locate(reader, path, covered)
+    except TargetError:
+        return None
+
+
+def source_mode(source: HostPath) -> int:
+    """Return st_mode of a bind's source. Raises TargetNotFound, TargetError."""
+    try:
+        return os.stat(source).st_mode
+    except FileNotFoundError as error:
+        raise TargetNotFound(
+            f"Cannot bind {source}: there is no such file or directory on the host"
+        ) from error
+    except OSError as error:
+        raise TargetError(f"Cannot bind {source}: {error.strerror}") from error
 
 
 def locate(
@@ -106,50 +132,65 @@ def locate(
         raise UsageError(
             f"The path leaves the tree: {path}", "name a place inside, without leading .."
         )
-    mode = stat.S_IFDIR
-    links = 0
+    mode, links = stat.S_IFDIR, 0  # mode: of what ``done`` leads to
     while pending:
         name = pending.pop(0)
         if name == "..":
             del done[-1:]  # ".." of the root is the root: path_resolution(7)
+            mode = stat.S_IFDIR
             continue
-        here = "/".join([*done, name])
-        try:
-            mode = os.lstat(here, dir_fd=reader.fd).st_mode
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                why = error.strerror
-                raise TargetError(f"Cannot look up /{here} in {reader.label}: {why}") from error
-            return _place(done, [name, *pending], covered)
-        if stat.S_ISLNK(mode):
+        found = None if _joined(done, name) in covered else _mode_of(reader, [*done, name])
+        if found is None:
+            if ".." not in pending:
+                return _place(done, [name, *pending], mode, covered)
+            # What is missing has yet to be made, as directories: ".." goes by the name.
+            done, pending, mode = [], _collapsed([*done, name, *pending]), stat.S_IFDIR
+        elif stat.S_ISLNK(found):
             links += 1
             if links > MAXSYMLINKS:
                 raise SymlinkLoop(f"Too many symbolic links on the way to {path} in {reader.label}")
-            text = os.readlink(here, dir_fd=reader.fd)
-            done = [] if text.startswith("/") else done
+            text = os.readlink("/".join([*done, name]), dir_fd=reader.fd)
+            done, mode = ([] if text.startswith("/") else done), stat.S_IFDIR
             pending = [*_parts(text), *pending]
-            continue
-        done.append(name)
-        if GuestPath("/" + "/".join(done)) in covered:
-            return _place(done, pending, covered)
-    return Place(GuestPath("/" + "/".join(done)), (), mode)
+        else:
+            done.append(name)
+            mode = found
+    return Place(_joined(done), (), mode)
 
 
-def _place(done: list[str], rest: list[str], covered: frozenset[GuestPath]) -> Place:
+def _mode_of(reader: DirectoryReader, parts: list[str]) -> int | None:
+    """Return a place's st_mode, symlinks not followed; None where there is nothing."""
+    here = "/".join(parts)
+    try:
+        return os.lstat(here, dir_fd=reader.fd).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise TargetError(f"Cannot look up /{here} in {reader.label}: {error.strerror}") from error
+
+
+def _place(done: list[str], rest: list[str], mode: int, covered: frozenset[GuestPath]) -> Place:
     """Return a place that ends in missing names, below a covered directory if there is one."""
-    names = list(done)
-    for name in rest:
-        if name == "..":
+    names = [*done, *rest]
+    for depth in range(1, len(names) + 1):
+        root = _joined(names[:depth])
+        if root in covered:
+            return Place(root, tuple(names[depth:]), stat.S_IFDIR, covered=True)
+    return Place(_joined(done), tuple(rest), mode)
+
+
+def _joined(parts: list[str], *more: str) -> GuestPath:
+    return GuestPath("/" + "/".join([*parts, *more]))
+
+
+def _collapsed(parts: list[str]) -> list[str]:
+    names: list[str] = []
+    for part in parts:
+        if part == "..":
             del names[-1:]
         else:
-            names.append(name)
-    existing = min(len(done), len(names))
-    for depth in range(1, len(names) + 1):
-        if "/" + "/".join(names[:depth]) in covered:
-            root = GuestPath("/" + "/".join(names[:depth]))
-            return Place(root, tuple(names[depth:]), stat.S_IFDIR, covered=True)
-    root = GuestPath("/" + "/".join(names[:existing]))
-    return Place(root, tuple(names[existing:]), stat.S_IFDIR)
+            names.append(part)
+    return names
 
 
 def _parts(path: str) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import stat
 
-from xbuild.errors import TargetError, TargetNotFound
+from xbuild.errors import TargetError, UsageError
 from xbuild.plan import steps
 from xbuild.plan.guest import API_DIRECTORIES
+from xbuild.plan.request import TmpfsRequest
 from xbuild.record import GuestPath, HostPath
 
 TYPE_CHECKING = False
@@ -57,6 +57,7 @@ class View:
             self._inodes = (("inode32", None),)
         self._covered = {place.path for place in guest.api}
         self._missing: dict[GuestPath, list[tuple[GuestPath, Create]]] = {}
+        self._requested: dict[GuestPath, TmpfsRequest | BindRequest] = {}
         self.steps: list[Step] = []
         self.notes: list[str] = []
 
@@ -75,13 +76,7 @@ class View:
             self._show_interpreter(emulation)
         self._show_registered(emulations)
         self._name_hosts()
-        for tmpfs, place in zip(self._request.tmpfs, self._guest.tmpfs, strict=True):
-            create = self._create_if_missing(place, "directory", tmpfs.destination)
-            options = (*tmpfs.options, *self._inodes)
-            self._add(steps.Tmpfs(place.path, tmpfs.mode, self._ids.owner, options, create))
-            self._covered.add(place.path)
-        for bind, place in zip(self._request.binds, self._guest.binds, strict=True):
-            self._bind(bind, place)
+        self._mount_requested()
         self.steps[at:at] = self._scaffolds()
 
     def _add(self, *new: Step) -> None:
@@ -137,18 +132,31 @@ class View:
 
     def _create_if_missing(self, place: Place, kind: Create, asked: GuestPath) -> Create:
         """Return how a mount point comes to be; on the tree's own disk nothing is made."""
+        above = self._requested_above(place.path)
+        if above is not None:
+            return kind if isinstance(above, TmpfsRequest) else "no"
+        if stat.S_ISDIR(place.mode) != (kind == "directory" or bool(place.missing)):
+            where = f"{place.existing} is" if place.missing else "it is"
+            found = "a directory" if stat.S_ISDIR(place.mode) else "no directory"
+            raise TargetError(
+                f"Cannot mount on {asked}: in {self._request.target} {where} {found}",
+                "name another place inside the tree",
+            )
         if not place.missing:
-            if stat.S_ISDIR(place.mode) != (kind == "directory"):
-                found = "a directory" if stat.S_ISDIR(place.mode) else "no directory"
-                raise TargetError(
-                    f"Cannot mount on {asked}: in {self._request.target} it is {found}",
-                    "name another place inside the tree",
-                )
             return "no"
         if place.covered or self._request.ephemeral:
             return kind
         self._missing.setdefault(place.existing, []).append((place.path, kind))
         return "no"
+
+    def _requested_above(self, path: GuestPath) -> TmpfsRequest | BindRequest | None:
+        """Return the lowest mount that was asked for strictly above ``path``."""
+        above = path.rpartition("/")[0]
+        while above:
+            if above in self._requested:
+                return self._requested[GuestPath(above)]
+            above = above.rpartition("/")[0]
+        return None
 
     def _scaffolds(self) -> list[Step]:
         """Return covers for directories that lack mount points, the outermost first."""
@@ -254,21 +262,20 @@ class View:
         content = self._host.hosts.rstrip("\n") + f"\n127.0.1.1\t{hostname_of(self._request)}\n"
         source = GuestPath(f"{self._api('/run')}/xbuild/hosts")
         place = self._guest.hosts
-        if not place.missing and stat.S_ISREG(place.mode):
+        if place is not None and not place.missing and stat.S_ISREG(place.mode):
             self._add(steps.WriteFile(source, content, owner), steps.Show(source, place.path))
         if self._request.network != "host" or self._host.resolv_conf is None:
             return
         place = self._guest.resolv_conf
-        create: Create = "file" if place.covered or self._request.ephemeral else "no"
-        if place.existing == "/":
+        if place is not None and place.existing == "/":
             return  # a tree without /etc, of static programs, asks nobody
-        if (place.missing and create == "no") or not (place.missing or stat.S_ISREG(place.mode)):
+        create = None if place is None else self._way_to_cover(place)
+        if place is None or create is None:
             self.notes.append(
                 "the tree has no file /etc/resolv.conf to cover: names will not resolve inside;"
                 f" touch {self._request.target}/etc/resolv.conf once"
             )
             return
-        create = create if place.missing else "no"
         self._add(
             steps.Bind(
                 self._host.resolv_conf,
@@ -280,8 +287,41 @@ class View:
             )
         )
 
-    def _bind(self, bind: BindRequest, place: Place) -> None:
-        mode = source_mode(bind.source)
+    def _way_to_cover(self, place: Place) -> Create | None:
+        """Return how a file comes to be at ``place`` for another to cover it; None: not at all."""
+        if not place.missing:
+            return "no" if stat.S_ISREG(place.mode) else None
+        is_ours = place.covered or (self._request.ephemeral and stat.S_ISDIR(place.mode))
+        return "file" if is_ours else None
+
+    def _mount_requested(self) -> None:
+        """Mount what was asked for: what is above before what is below."""
+        modes = self._guest.source_modes
+        mounts: list[tuple[TmpfsRequest | BindRequest, Place, int]] = [
+            *(
+                (t, place, 0)
+                for t, place in zip(self._request.tmpfs, self._guest.tmpfs, strict=True)
+            ),
+            *zip(self._request.binds, self._guest.binds, modes, strict=True),
+        ]
+        for mount, place, mode in sorted(mounts, key=lambda each: each[1].path.split("/")):
+            if place.path in ("/", self._api("/dev"), self._api("/run")):
+                raise UsageError(
+                    f"Cannot mount on {mount.destination}: the container's own parts are there",
+                    "name a place below it, such as --bind /dev/kvm",
+                )
+            if isinstance(mount, TmpfsRequest):
+                self._tmpfs(mount, place)
+            else:
+                self._bind(mount, place, mode)
+            self._requested[place.path] = mount
+
+    def _tmpfs(self, tmpfs: TmpfsRequest, place: Place) -> None:
+        create = self._create_if_missing(place, "directory", tmpfs.destination)
+        options = (*tmpfs.options, *self._inodes)
+        self._add(steps.Tmpfs(place.path, tmpfs.mode, self._ids.owner, options, create))
+
+    def _bind(self, bind: BindRequest, place: Place, mode: int) -> None:
         kind: Create = "directory" if stat.S_ISDIR(mode) else "file"
         create = self._create_if_missing(place, kind, bind.destination)
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -312,18 +352,6 @@ def device_bind(
     return steps.Bind(
         source, target, True, recursive=False, create=create, owner=owner, nodev=False
     )
-
-
-def source_mode(source: HostPath) -> int:
-    """Return st_mode of a bind's source. Raises TargetNotFound, TargetError."""
-    try:
-        return os.stat(source).st_mode
-    except FileNotFoundError as error:
-        raise TargetNotFound(
-            f"Cannot bind {source}: there is no such file or directory on the host"
-        ) from error
-    except OSError as error:
-        raise TargetError(f"Cannot bind {source}: {error.strerror}") from error
 
 
 def hostname_of(request: Request) -> str:

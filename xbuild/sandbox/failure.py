@@ -74,6 +74,8 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             f"{plain}: a file system there has no idmapped mounts, or is idmapped already",
             "--private-users identity does without them",
         )
+    if isinstance(step, steps.Bind | steps.Tmpfs) and step.target.endswith(report.subject):
+        return f"{plain}: nothing is there to mount on, nor can it be made", "name another place"
     if report.errno == errno.ELOOP:
         return f"{plain}: a symbolic link stands where a mount point was planned", "run it again"
     if report.errno == errno.ENOSPC:
