@@ -56,7 +56,7 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
         child = os.fork()
         if child == 0:
             _start(command, lines, index, terminal)
-    _close_all_but({stage.binfmt})
+    _close_all_but({stage.binfmt, *_descriptors_of(lines)})
     signals.forward_as_terminal_to(child)
     _linux.prctl_name(b"xbuild-init")
     os._exit(_reap_until(child))

@@ -3,6 +3,10 @@
 A descriptor of the host's terminal never enters the container. Process 1 opens a pair on the
 container's own devpts and hands the controlling side to the launcher, which copies bytes between
 it and the host's terminal. This module is loaded only when a terminal takes part.
+
+*Interactive* is a run whose input and output both are the terminal: the host's one is raw then,
+and every key goes inside. Otherwise, as in ``xbuild run TREE -- make | less``, the host's terminal
+keeps its modes, since it is others' as well, and sends whole lines.
 """
 
 from __future__ import annotations
@@ -20,8 +24,7 @@ import tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from collections.abc import Callable, Iterator
 
 # asm-generic/ioctls.h
 TIOCGPTN = 0x80045430
@@ -29,6 +32,10 @@ TIOCSPTLCK = 0x40045431
 
 _CHUNK = 65536
 _ECHO_FLAGS = termios.ECHO | termios.ECHONL
+_OFLAG, _LFLAG, _CC = 1, 3, 6  # indexes of termios.tcgetattr's list
+_BACKGROUND_POLL_MS = 250
+_HANDLED = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class ConsoleSender:
@@ -36,7 +43,8 @@ class ConsoleSender:
 
     def __init__(self, link: socket.socket, descriptors: tuple[int, ...]) -> None:
         self._link = link
-        self._raw = is_interactive(descriptors)
+        self._inside = -1
+        self._is_raw = is_interactive(descriptors)
         source = descriptors[0]
         self._attributes = termios.tcgetattr(source)
         self._size = window_size(source)
@@ -46,25 +54,28 @@ class ConsoleSender:
         self._link.close()
 
     def descriptors(self) -> tuple[int, ...]:
-        """Return what process 1 must keep open until it hands over."""
-        return (self._link.fileno(),)
+        """Return what process 1 must keep open: the link, and then the terminal's side inside.
+
+        That one is open as long as the container lives, whatever the command does with its own:
+        the launcher sees a hang-up when all is over, and not before.
+        """
+        return (self._link.fileno(),) if self._inside < 0 else (self._inside,)
 
     def hand_over(self) -> str:
         """Open a pair on the container's devpts, send one side, return the path of the other.
 
-        The side inside is left open, so that the launcher sees no hang-up before the command
-        opened it. Raises OSError.
+        Raises OSError.
         """
         primary = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(primary, TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(primary, TIOCGPTN, bytes(4)))
         path = f"/dev/pts/{number}"
-        os.open(path, os.O_RDWR | os.O_NOCTTY)
+        self._inside = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         attributes = list(self._attributes)
-        if not self._raw:
+        if not self._is_raw:
             # The host's terminal keeps echoing and translating: twice would show.
-            attributes[3] &= ~_ECHO_FLAGS
-            attributes[1] &= ~termios.OPOST
+            attributes[_LFLAG] &= ~_ECHO_FLAGS
+            attributes[_OFLAG] &= ~termios.OPOST
         termios.tcsetattr(primary, termios.TCSANOW, attributes)
         fcntl.ioctl(primary, termios.TIOCSWINSZ, self._size)
         socket.send_fds(self._link, [b"\0"], [primary])
@@ -83,87 +94,220 @@ def window_size(fd: int) -> bytes:
     return fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8))
 
 
+class HostTerminal:
+    """The terminal that xbuild was started on: read, written, made raw and restored."""
+
+    def __init__(self, descriptors: tuple[int, ...]) -> None:
+        self.is_interactive = is_interactive(descriptors)
+        self.input = 0 if 0 in descriptors else -1
+        self.output = _own_description(next((fd for fd in (1, 2) if fd in descriptors), 0))
+        self._source = descriptors[0]
+        self._saved = termios.tcgetattr(0) if self.is_interactive else None
+        self._is_raw = False
+
+    def close(self) -> None:
+        """Restore the terminal and give up what was opened."""
+        self.restore()
+        if self.output > 2:
+            os.close(self.output)
+
+    def is_ours(self) -> bool:
+        """Tell whether this process is in the foreground, or the terminal has no jobs for us."""
+        try:
+            return self.input < 0 or os.tcgetpgrp(self.input) == os.getpgrp()
+        except OSError:
+            return True
+
+    def make_raw(self) -> None:
+        """Let every key through, if that is wanted and not done."""
+        if self._saved is not None and not self._is_raw:
+            with contextlib.suppress(termios.error):  # it hung up, which poll will tell
+                tty.setraw(0, termios.TCSANOW)
+            self._is_raw = True
+
+    def restore(self) -> None:
+        """Set the attributes found at the beginning, if they were changed."""
+        if self._saved is not None and self._is_raw:
+            with contextlib.suppress(termios.error):  # it hung up
+                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._is_raw = False
+
+    def forget(self) -> None:
+        """Take note that a shell may have changed the attributes, as it does after a stop."""
+        self._is_raw = False
+
+    def size(self) -> bytes:
+        """Return its struct winsize. Raises OSError after a hang-up."""
+        return window_size(self._source)
+
+
+def _own_description(fd: int) -> int:
+    """Open a terminal once more, so that not to block on it changes nothing for others."""
+    try:
+        return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return fd  # another user's, as after su(1), or not of this mount namespace
+
+
 class Relay:
     """The launcher's end: copies bytes until the container is gone, then restores the terminal."""
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
-        self._descriptors = descriptors
         self._link, theirs = socket.socketpair()
         self.sender = ConsoleSender(theirs, descriptors)
-        self._interactive = is_interactive(descriptors)
-        self._output = next((fd for fd in (1, 2) if fd in descriptors), None)
-        self._reads_input = 0 in descriptors
-        self._saved = termios.tcgetattr(0) if self._interactive else None
+        self._host = HostTerminal(descriptors)
         self._primary = -1
         self._typed = b""  # read from the host's terminal, not yet taken by the container's
+        self._shown = b""  # the other way round
 
     def run(self, ended: Callable[[], bool]) -> None:
-        """Relay until ``ended`` says that the container is gone and its output is read."""
+        """Relay until ``ended`` says that the container is gone and its output is read.
+
+        Returns earlier when the host's terminal hangs up: so does the container's then.
+        """
         self.sender.close()
         message, descriptors, _, _ = socket.recv_fds(self._link, 1, 1)
         self._link.close()
-        if not message or not descriptors:
-            return
-        self._primary = descriptors[0]
-        os.set_blocking(self._primary, False)
-        wake_up, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGWINCH, lambda *_: self._resize())
-        try:
-            if self._interactive:
-                tty.setraw(0, termios.TCSADRAIN)
-            self._resize()
-            self._copy(wake_up, ended)
-        finally:
-            self._restore()
-            signal.set_wakeup_fd(-1)
-            for fd in (wake_up, alarm, self._primary):
-                os.close(fd)
+        if message and descriptors:
+            self._primary = descriptors[0]
+            os.set_blocking(self._primary, False)
+            with _woken_by_signals() as alarm, self._handlers():
+                self._resize()
+                self._copy(alarm, ended)
+            os.close(self._primary)
+        self._host.close()
 
-    def _restore(self) -> None:
-        if self._saved is not None:
-            with contextlib.suppress(termios.error):  # the terminal itself is gone
-                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+    @contextlib.contextmanager
+    def _handlers(self) -> Iterator[None]:
+        """Follow the window's size, and let go of the terminal while this process is stopped."""
+        before = {number: signal.getsignal(number) for number in _HANDLED}
+
+        def handle(number: int, frame: object) -> None:
+            if number == signal.SIGWINCH:
+                self._resize()
+            elif number == signal.SIGTSTP:
+                self._host.restore()
+            else:
+                self._host.forget()
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)  # type: ignore[arg-type]  # nobody looks at the frame
+
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            self._host.restore()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _resize(self) -> None:
-        source = self._descriptors[0]
-        with contextlib.suppress(OSError):  # the terminal itself is gone
-            fcntl.ioctl(self._primary, termios.TIOCSWINSZ, window_size(source))
+        with contextlib.suppress(OSError):  # either side is gone
+            fcntl.ioctl(self._primary, termios.TIOCSWINSZ, self._host.size())
 
-    def _copy(self, wake_up: int, ended: Callable[[], bool]) -> None:
+    def _copy(self, alarm: int, ended: Callable[[], bool]) -> None:
         while True:
-            inputs = [self._primary, wake_up]
-            # Bounded: what was typed ahead waits in the host's terminal, not here.
-            if self._reads_input and not self._typed:
-                inputs.append(0)
-            outputs = [self._primary] if self._typed else []
-            ready, writable, _ = select.select(inputs, outputs, ())
-            if 0 in ready:
-                self._typed = read_some(0)
-                self._reads_input = bool(self._typed)
-            if writable:
-                self._typed = self._typed[os.write(self._primary, self._typed) :]
-            if self._primary in ready and not self._copy_output():
+            ready = self._wait(alarm)
+            if not self._read_typed(ready.get(self._host.input, 0)):
                 return
-            if wake_up in ready:
-                os.read(wake_up, _CHUNK)
+            if self._typed:
+                self._write_typed()
+            if ready.get(self._primary, 0) & (select.POLLIN | _GONE) and not self._read_shown():
+                break
+            if self._shown:
+                self._write_shown()
+            if alarm in ready:
+                os.read(alarm, _CHUNK)
                 if ended():
-                    self._drain()
-                    return
+                    break
+        self._drain()
+
+    def _wait(self, alarm: int) -> dict[int, int]:
+        """Return what happened on which descriptor, once something did."""
+        is_ours = self._host.is_ours()
+        if is_ours:
+            self._host.make_raw()
+        interest = {alarm: select.POLLIN, self._primary: 0 if self._shown else select.POLLIN}
+        if self._typed:
+            interest[self._primary] |= select.POLLOUT
+        if self._host.input >= 0:
+            # Bounded: what was typed ahead waits in the host's terminal, not here.
+            interest[self._host.input] = select.POLLIN if is_ours and not self._typed else 0
+        if self._shown:
+            interest[self._host.output] = interest.get(self._host.output, 0) | select.POLLOUT
+        poll = select.poll()
+        for fd, events in interest.items():
+            poll.register(fd, events)
+        return dict(poll.poll(None if is_ours else _BACKGROUND_POLL_MS))
+
+    def _read_typed(self, events: int) -> bool:
+        """Read what was typed, if anything was; False after a hang-up."""
+        if events & select.POLLIN:
+            self._typed = read_some(self._host.input)
+            if self._typed or not events & _GONE:
+                self._end_line()
+                return True
+        return not events & _GONE
+
+    def _end_line(self) -> None:
+        if self._host.is_interactive or self._typed.endswith((b"\n", b"\r")):
+            return
+        # A line ended by ^D, or the ^D of an empty one: the mark itself does not come through.
+        attributes = termios.tcgetattr(self._primary)
+        if attributes[_LFLAG] & termios.ICANON:
+            self._typed += attributes[_CC][termios.VEOF]
+
+    def _write_typed(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self._typed = self._typed[os.write(self._primary, self._typed) :]
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._typed = b""  # nobody is left inside to read it
+
+    def _read_shown(self) -> bool:
+        if not self._shown:
+            self._shown = read_some(self._primary)
+        return bool(self._shown)
+
+    def _write_shown(self) -> None:
+        try:
+            self._shown = self._shown[os.write(self._host.output, self._shown) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._shown = b""  # nobody looks any more; the command's status still counts
 
     def _drain(self) -> None:
-        while select.select([self._primary], (), (), 0)[0] and self._copy_output():
-            continue
+        """Show what is left, at the pace of whoever looks."""
+        poll = select.poll()
+        poll.register(self._host.output, select.POLLOUT)
+        while self._shown or (self._has_output() and self._read_shown()):
+            poll.poll()
+            self._write_shown()
 
-    def _copy_output(self) -> bool:
-        shown = read_some(self._primary)
-        if shown and self._output is not None:
-            try:
-                write_all(self._output, shown)
-            except OSError:
-                self._output = None  # nobody looks any more; the command's status still counts
-        return bool(shown)
+    def _has_output(self) -> bool:
+        poll = select.poll()
+        poll.register(self._primary, select.POLLIN)
+        return any(events & select.POLLIN for _, events in poll.poll(0))
+
+
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[int]:
+    """Give a descriptor that becomes readable with every signal handled, SIGCHLD among them."""
+    alarm, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+    child_handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        yield alarm
+    finally:
+        signal.signal(signal.SIGCHLD, child_handler)
+        signal.set_wakeup_fd(before)
+        os.close(alarm)
+        os.close(bell)
 
 
 def read_some(fd: int) -> bytes:
@@ -171,13 +315,6 @@ def read_some(fd: int) -> bytes:
     try:
         return os.read(fd, _CHUNK)
     except OSError as error:
-        if error.errno == errno.EIO:
+        if error.errno in (errno.EIO, errno.EAGAIN):
             return b""
         raise
-
-
-def write_all(fd: int, content: bytes) -> None:
-    """Write everything, however often it takes."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
