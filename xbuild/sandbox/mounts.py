@@ -129,6 +129,7 @@ def _become_view(stage: Stage, mount: int) -> None:
     _linux.move_mount(mount, target, label="/")
     os.close(target)
     stage.view = mount
+    stage.layers += 1
 
 
 def scaffold(stage: Stage, step: steps.Scaffold) -> None:
@@ -160,6 +161,7 @@ def _cover(stage: Stage, cover: int, directory: GuestPath) -> None:
     if directory == "/":
         os.close(stage.view)
         stage.view = cover
+        stage.layers += 1
 
 
 def _show_entry(beneath: int, cover: int, name: str, owner: steps.Owner) -> None:
@@ -311,7 +313,9 @@ def pivot(stage: Stage) -> None:
     """Make the view the root directory, and let go of the host's."""
     os.fchdir(stage.view)
     _linux.pivot_root(".", ".")
-    # The old root now lies on top of the new one at ".": pivot_root(2), NOTES.
-    _linux.umount2(".", _linux.MNT_DETACH)
+    # The old root now lies on top of the new one at ".": pivot_root(2), NOTES. On it in turn lie
+    # the view's lower layers, and each call takes but the topmost: one left over shows at "/..".
+    for _ in range(stage.layers):
+        _linux.umount2(".", _linux.MNT_DETACH)
     os.chdir("/")
     stage.look_from_here()

@@ -23,6 +23,7 @@ class Stage:
 
     def __init__(self, user_namespaces: dict[IdMap, int]) -> None:
         self.view = -1  # the root of the container's view, once MountTree made one
+        self.layers = 0  # how many mounts of the view lie over the host's root, one on the other
         self.has_own_mounts = False  # whether this process left the host's mount namespace
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
