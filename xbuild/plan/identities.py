@@ -87,7 +87,7 @@ def _nested(host: Host) -> Identities:
         )
     uids = tuple(IdRange(span.start, span.start, span.count) for span in host.own_uids)
     gids = tuple(IdRange(span.start, span.start, span.count) for span in host.own_gids)
-    outer = IdMap(uids, gids, "launcher")
+    outer = IdMap(uids, gids, "launcher", host.has_setgroups)
     count = sum(span.count for span in uids)
     note = () if count >= SHIFTED_COUNT else (_few_ids(count),)
     return Identities("nested", outer, _same_ids(outer), None, Owner(), note)

@@ -206,6 +206,7 @@ def _enter(stage: Stage, step: EnterNamespaces, gates: tuple[Gate, Gate]) -> Non
     if step.id_map is not None:
         _enter_user_namespace(stage, step.id_map, gates)
     _linux.unshare(flags_of(step) & ~_linux.CLONE_NEWUSER)
+    stage.has_own_mounts |= "mount" in step.namespaces
     if step.id_map is not None:
         stage.look_from_here()
 

@@ -125,6 +125,8 @@ def _sized(size: str | None) -> tuple[tuple[str, str | None], ...]:
 def _become_view(stage: Stage, mount: int) -> None:
     # Over the root: lookups that begin at "/" still start below it, in the host's tree, so that
     # the sources of binds are found wherever they are, even inside the tree (path_resolution(7)).
+    if not stage.has_own_mounts:
+        raise AssertionError("the view would cover the host's own root directory")
     target = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _linux.move_mount(mount, target, label="/")
     os.close(target)
