@@ -49,6 +49,7 @@ def probe_overlay(circumstances: Circumstances) -> Finding:
     def act() -> str:
         enter_user_namespace(_linux.CLONE_NEWNS)
         stage = Stage({})
+        stage.has_own_mounts = True
         # What is mounted below may not be left out by an ordinary user: mount_namespaces(7).
         mount_overlay(stage, MountOverlay(lower, recursive=True, in_user_namespace=True))
         os.close(os.open(_PROBE_FILE, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=stage.view))
