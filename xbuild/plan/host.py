@@ -23,14 +23,17 @@ PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 _IDMAPPABLE = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "msdos", "ntfs3", "erofs", "bcachefs")
 )
-_IDMAPPABLE_SINCE = {"squashfs": (6, 2), "tmpfs": (6, 3), "ramfs": (6, 15), "ceph": (6, 7)}
+_IDMAPPABLE_SINCE = {"squashfs": (6, 2), "tmpfs": (6, 3), "ceph": (6, 7)}
 
 
 class Mount(Record):
-    """One line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    """One line of /proc/self/mountinfo (proc_pid_mountinfo(5)); ``number`` and ``parent``: ids."""
 
     point: HostPath
     filesystem: str
+    number: int
+    parent: int
+    is_idmapped: bool = False
 
 
 class SubIds(Record):
@@ -87,29 +90,46 @@ class Host(Record):
         )
 
     def mounts_below(self, path: HostPath) -> tuple[Mount, ...]:
-        """Return what is mounted strictly below ``path``."""
+        """Return what is mounted strictly below ``path``, and seen there."""
         prefix = path.rstrip("/") + "/"
-        return tuple(m for m in self.mounts if m.point.startswith(prefix) and m.point != prefix)
+        below = (m for m in self.mounts if m.point.startswith(prefix) and m.point != prefix)
+        return tuple(mount for mount in below if not self._is_hidden(mount))
+
+    def mount_of(self, path: HostPath) -> Mount:
+        """Return the mount that ``path`` is on."""
+        best = Mount(HostPath("/"), "rootfs", 0, 0)
+        for mount in self.mounts:
+            is_nearer = len(mount.point) >= len(best.point) and is_within(path, mount.point)
+            if is_nearer and not self._is_hidden(mount):
+                best = mount
+        return best
 
     def filesystem_of(self, path: HostPath) -> str:
         """Return the type of the file system that ``path`` is on."""
-        best = Mount(HostPath("/"), "rootfs")
-        for mount in self.mounts:
-            covers = mount.point == "/" or path == mount.point or path.startswith(mount.point + "/")
-            if covers and len(mount.point) >= len(best.point):
-                best = mount
-        return best.filesystem
+        return self.mount_of(path).filesystem
+
+    def _is_hidden(self, mount: Mount) -> bool:
+        """Tell whether another mount lies over this one, or over a directory on the way to it."""
+        if any(m.parent == mount.number and m.point == mount.point for m in self.mounts):
+            return True
+        above: Mount | None = mount
+        while above is not None:
+            for other in self.mounts:
+                is_sibling = other.parent == above.parent and other.number != above.number
+                if is_sibling and is_within(above.point, other.point):
+                    return True
+            above = next((m for m in self.mounts if m.number == above.parent), None)
+        return False
 
     def can_idmap(self, path: HostPath, *, with_submounts: bool = False) -> bool:
         """Tell whether the file system at ``path`` can be shown by an idmapped mount."""
-        kinds = {self.filesystem_of(path)}
-        if with_submounts:
-            kinds |= {mount.filesystem for mount in self.mounts_below(path)}
-        return self.kernel >= (5, 12) and all(self._is_idmappable(kind) for kind in kinds)
+        mounts = (self.mount_of(path), *(self.mounts_below(path) if with_submounts else ()))
+        return self.kernel >= (5, 12) and all(self._is_idmappable(mount) for mount in mounts)
 
-    def _is_idmappable(self, filesystem: str) -> bool:
-        since = _IDMAPPABLE_SINCE.get(filesystem)
-        return filesystem in _IDMAPPABLE or (since is not None and self.kernel >= since)
+    def _is_idmappable(self, mount: Mount) -> bool:
+        since = _IDMAPPABLE_SINCE.get(mount.filesystem)
+        is_new_enough = since is not None and self.kernel >= since
+        return not mount.is_idmapped and (mount.filesystem in _IDMAPPABLE or is_new_enough)
 
     @property
     def proc_is_masked(self) -> bool:
@@ -164,6 +184,11 @@ def _real_file(path: str) -> HostPath | None:
     return HostPath(real) if os.path.isfile(real) else None
 
 
+def is_within(path: str, directory: str) -> bool:
+    """Tell whether an absolute path is a directory or lies below it, by the names alone."""
+    return directory == "/" or path == directory or path.startswith(f"{directory}/")
+
+
 def _read_mounts() -> tuple[Mount, ...]:
     mounts = []
     for line in _read_text("/proc/self/mountinfo").splitlines():
@@ -172,7 +197,9 @@ def _read_mounts() -> tuple[Mount, ...]:
         point = fields[4]
         if "\\" in point:
             point = _unescaped(point)
-        mounts.append(Mount(HostPath(point), filesystem))
+        number, parent = int(fields[0]), int(fields[1])
+        is_idmapped = "idmapped" in fields[5].split(",")
+        mounts.append(Mount(HostPath(point), filesystem, number, parent, is_idmapped))
     return tuple(mounts)
 
 
