@@ -86,7 +86,7 @@ class Host(Record):
             proc_entries=tuple(n for n in PROC_READ_ONLY if os.path.exists(f"/proc/{n}")),
             resolv_conf=_real_file("/etc/resolv.conf"),
             hosts=_read_text("/etc/hosts"),
-            can_limit_namespaces=not os.statvfs("/proc/sys/user").f_flag & os.ST_RDONLY,
+            can_limit_namespaces=_is_writable_mount("/proc/sys/user"),
         )
 
     def mounts_below(self, path: HostPath) -> tuple[Mount, ...]:
@@ -156,6 +156,13 @@ class Host(Record):
     def has_private_binfmt(self) -> bool:
         """Whether this kernel keeps a binfmt_misc registry for each user namespace."""
         return self.kernel >= (6, 7)
+
+
+def _is_writable_mount(path: str) -> bool:
+    try:
+        return not os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError:
+        return False  # masked by an outer container
 
 
 def _has_sys_admin() -> bool:
