@@ -51,6 +51,8 @@ class View:
         self._host = host
         self._guest = guest
         self._ids = ids
+        # Where nothing can change there is nothing to discard.
+        self._is_overlay = request.ephemeral and not request.read_only
         self._inodes: tuple[tuple[str, str | None], ...] = ()
         if narrow_inodes:
             # 32-bit programs built without large file support fail on 64-bit inode numbers.
@@ -100,7 +102,7 @@ class View:
         below = self._host.mounts_below(request.target)
         # An ordinary user may not copy a mount without those below it: mount_namespaces(7).
         recursive = bool(below) and ids.outer is not None
-        if request.ephemeral:
+        if self._is_overlay:
             self._add(
                 steps.MountOverlay(
                     request.target,
@@ -113,18 +115,18 @@ class View:
         else:
             self._add(steps.MountTree(request.target, request.read_only, recursive, ids.tree))
         if below and not recursive:
-            self._mount_below(request.ephemeral)
+            self._mount_below()
 
-    def _mount_below(self, is_ephemeral: bool) -> None:
+    def _mount_below(self) -> None:
         target = self._request.target
         for mount in self._host.mounts_below(target):
             place = GuestPath("/" + mount.point[len(target.rstrip("/")) + 1 :])
             if mount.filesystem in _API_FILESYSTEMS or self._is_covered(place):
                 continue
             id_map = self._ids.tree if self._host.can_idmap(mount.point) else None
-            read_only = self._request.read_only or is_ephemeral
+            read_only = self._request.read_only or self._is_overlay
             self._add(steps.Bind(mount.point, place, read_only, recursive=False, id_map=id_map))
-            if is_ephemeral:
+            if self._is_overlay:
                 self.notes.append(f"{place} is a mount of its own: read-only in this container")
 
     def _is_covered(self, place: GuestPath) -> bool:
@@ -144,7 +146,7 @@ class View:
             )
         if not place.missing:
             return "no"
-        if place.covered or self._request.ephemeral:
+        if place.covered or self._is_overlay:
             return kind
         self._missing.setdefault(place.existing, []).append((place.path, kind))
         return "no"
@@ -291,7 +293,7 @@ class View:
         """Return how a file comes to be at ``place`` for another to cover it; None: not at all."""
         if not place.missing:
             return "no" if stat.S_ISREG(place.mode) else None
-        is_ours = place.covered or (self._request.ephemeral and stat.S_ISDIR(place.mode))
+        is_ours = place.covered or (self._is_overlay and stat.S_ISDIR(place.mode))
         return "file" if is_ours else None
 
     def _mount_requested(self) -> None:
