@@ -269,7 +269,7 @@ class View:
         if self._request.network != "host" or self._host.resolv_conf is None:
             return
         place = self._guest.resolv_conf
-        if place is not None and place.existing == "/":
+        if place is not None and place.missing[:1] == ("etc",):
             return  # a tree without /etc, of static programs, asks nobody
         create = None if place is None else self._way_to_cover(place)
         if place is None or create is None:
@@ -293,6 +293,8 @@ class View:
         """Return how a file comes to be at ``place`` for another to cover it; None: not at all."""
         if not place.missing:
             return "no" if stat.S_ISREG(place.mode) else None
+        if place.existing in (self._api("/proc"), self._api("/sys")):
+            return None
         is_ours = place.covered or (self._is_overlay and stat.S_ISDIR(place.mode))
         return "file" if is_ours else None
 
