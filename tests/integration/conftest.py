@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.capability import require
 from tests.runs import KINDS, Kind, Runner
+from tests.trees import TreeStore
 from tests.users import User, current_user
+from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath
+from xbuild.source.debian import default_suites, fetch_debian_archive
+
+APPLETS = (
+    "[ cat chmod chown chroot echo env false grep head id ln ls mkdir mount mv ps pwd readlink"
+)
+APPLETS += " rm sh sleep stat sync test touch true umount uname wc"
 
 
 @pytest.fixture
@@ -60,3 +71,71 @@ def runner(request: pytest.FixtureRequest, runner_of: Callable[[Kind], Runner]) 
     """Xbuild as each kind of person in turn."""
     kind: Kind = request.param
     return runner_of(kind)
+
+
+@pytest.fixture
+def new_tree(reachable_directory: HostPath) -> Iterator[Callable[..., HostPath]]:
+    """``new_tree(user)``: an empty directory of that user's, for a tree made by the test."""
+    made: list[str] = []
+
+    def make(user: User) -> HostPath:
+        place = tempfile.mkdtemp(prefix="new-", dir=reachable_directory)
+        made.append(place)
+        os.chmod(place, 0o755)
+        os.mkdir(f"{place}/tree")
+        os.chown(f"{place}/tree", user.uid, user.gid)
+        return HostPath(f"{place}/tree")
+
+    yield make
+    for place in made:
+        shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def busybox(tree_store: TreeStore, reachable_directory: HostPath) -> Callable[[str], HostPath]:
+    """``busybox("armhf")``: Debian's static busybox for an architecture, as a file."""
+    found: dict[str, HostPath] = {}
+
+    def get(architecture: str) -> HostPath:
+        if architecture not in found:
+            place = HostPath(f"{reachable_directory}/busybox-{architecture}")
+            with open(place, "wb") as program:
+                command = ["tar", "-xOf", _busybox_archive(architecture), "usr/bin/busybox"]
+                subprocess.run(command, stdout=program, check=True)
+            os.chmod(place, 0o755)
+            found[architecture] = place
+        return found[architecture]
+
+    return get
+
+
+def _busybox_archive(architecture: str) -> HostPath:
+    try:
+        return fetch_debian_archive(
+            architecture,
+            default_suites(architecture),
+            ("busybox-static",),
+            progress=lambda _text, _fraction: None,
+        )
+    except MirrorUnavailable as error:
+        require("mirror", False, error.message)
+    raise AssertionError("require does not return")
+
+
+@pytest.fixture
+def busybox_tree(
+    busybox: Callable[[str], HostPath], new_tree: Callable[..., HostPath]
+) -> Callable[..., HostPath]:
+    """``busybox_tree("armhf", user)``: a tree of nothing but busybox and links to it."""
+
+    def make(architecture: str, user: User) -> HostPath:
+        tree = new_tree(user)
+        for name in ("bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "usr"):
+            os.mkdir(f"{tree}/{name}")
+        shutil.copy(busybox(architecture), f"{tree}/bin/busybox")
+        for applet in APPLETS.split():
+            os.symlink("/bin/busybox", f"{tree}/bin/{applet}")
+        subprocess.run(["chown", "-hR", f"{user.uid}:{user.gid}", tree], check=True)
+        return tree
+
+    return make
