@@ -82,16 +82,30 @@ def _runs_by_itself(arch: Arch) -> bool:
 
 
 def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
-    from xbuild.emulation.registry import Usable, judge, read_entries
+    from xbuild.emulation.registry import (
+        BINFMT_DIRECTORY,
+        Conflicting,
+        Missing,
+        is_registry_enabled,
+        judge,
+        read_entries,
+    )
     from xbuild.emulation.verification import Fails, verify_registration
 
     hint = f"as root: xbuild binfmt register {arch.name}"
     if request.binfmt == "auto":
         release = f"{host.kernel[0]}.{host.kernel[1]}"
         hint += f"; Linux {release} has no private registries, 6.7 and later do"
-    verdict = judge(arch, read_entries())
-    if not isinstance(verdict, Usable):
+    verdict = judge(arch, read_entries(), is_enabled=is_registry_enabled())
+    if isinstance(verdict, Missing):
         raise BinfmtError(f"The host's binfmt_misc registry has no entry for {arch.name}", hint)
+    if isinstance(verdict, Conflicting):
+        entry = verdict.entry
+        if not entry.enabled:
+            hint = f"as root: echo 1 >{BINFMT_DIRECTORY}/{entry.name}"
+        raise BinfmtError(
+            f"The host's binfmt_misc entry {entry.name} for {arch.name} {verdict.reason}", hint
+        )
     outcome = verify_registration(arch)
     if isinstance(outcome, Fails):
         raise BinfmtError(

@@ -15,7 +15,7 @@ from xbuild.record import HostPath, Record
 TYPE_CHECKING = False
 
 _CAP_SYS_ADMIN = 21  # linux/capability.h
-_ALL_IDS = ("0", "0", "4294967295")
+_PROC_USER_INIT_INO = 0xEFFFFFFD  # linux/proc_ns.h: the same on every machine
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 # Writing here reaches the whole host: docker's readonlyPaths (moby oci/defaults.go) and sysrq.
 PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs")
@@ -68,7 +68,7 @@ class Host(Record):
         """Read the facts. Changes nothing, and starts no process."""
         euid = os.geteuid()
         uid_map = _read_map("/proc/self/uid_map")
-        privileged = euid == 0 and uid_map == [_ALL_IDS] and _has_sys_admin()
+        privileged = euid == 0 and _is_initial_user_namespace() and _has_sys_admin()
         by_helper = euid != 0
         return cls(
             kernel=kernel_version(os.uname().release),
@@ -163,6 +163,14 @@ def _is_writable_mount(path: str) -> bool:
         return not os.statvfs(path).f_flag & os.ST_RDONLY
     except OSError:
         return False  # masked by an outer container
+
+
+def _is_initial_user_namespace() -> bool:
+    # Not by the map: a container may have been given all ids.
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _PROC_USER_INIT_INO
+    except OSError:
+        return False
 
 
 def _has_sys_admin() -> bool:

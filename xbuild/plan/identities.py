@@ -94,7 +94,7 @@ def _nested(host: Host) -> Identities:
 
 
 def _few_ids(count: int) -> str:
-    return f"only {count} user ids are mapped here: chown to others fails inside (EINVAL)"
+    return f"user ids mapped here: {count}; chown to others fails inside (EINVAL)"
 
 
 def _subordinate(host: Host, survey: Survey) -> Identities:
