@@ -192,7 +192,7 @@ def test_file_where_the_container_mounts(root: Runner, fresh_tree: Fresh, name: 
     assert (done.returncode, f"Cannot mount on /{name}" in done.stderr) == (125, True)
 
 
-def test_unreadable_directories(ranged: Runner, fresh_tree: Fresh) -> None:
+def test_unreadable_directories(need_root: None, ranged: Runner, fresh_tree: Fresh) -> None:
     tree = fresh_tree("arm64", ranged.user)
     for name in ("etc", "root", "opt"):
         os.chown(f"{tree}/{name}", 0, 0)
@@ -200,7 +200,9 @@ def test_unreadable_directories(ranged: Runner, fresh_tree: Fresh) -> None:
     assert ranged.output(tree, "pwd") == "/\n"
 
 
-def test_tree_in_a_directory_out_of_reach(ranged: Runner, fresh_tree: Fresh) -> None:
+def test_tree_in_a_directory_out_of_reach(
+    need_root: None, ranged: Runner, fresh_tree: Fresh
+) -> None:
     tree = fresh_tree("arm64", ranged.user)
     above = os.path.dirname(tree)
     os.chown(above, 0, 0)
