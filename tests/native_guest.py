@@ -6,7 +6,6 @@ With the host's Python inside, a guest has every system call at hand, without qe
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 from typing import Any
@@ -60,10 +59,9 @@ def _is_link(name: str) -> bool:
     return os.path.islink(f"/{name}")
 
 
-def make_native_tree(place: str, owner: User) -> HostPath:
-    """Make the tree ``place``/tree for ``owner``: next to nothing but places to mount on."""
+def fill_native_tree(tree: HostPath, owner: User) -> None:
+    """Fill an empty tree for ``owner``: with next to nothing but places to mount on."""
     require("python3", os.path.exists(PYTHON), f"{PYTHON} is not there to attack with")
-    tree = HostPath(os.path.join(place, "tree"))
     for name in _DIRECTORIES:
         os.makedirs(f"{tree}/{name}")
     for name in _LIBRARIES:
@@ -85,9 +83,3 @@ def make_native_tree(place: str, owner: User) -> HostPath:
         os.mknod(f"{tree}/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         os.mknod(f"{tree}/disk", stat.S_IFBLK | 0o666, os.stat("/").st_dev)
     subprocess.run(["chown", "-hR", f"{owner.uid}:{owner.gid}", tree], check=True)
-    return tree
-
-
-def remove_tree(tree: str) -> None:
-    """Remove a tree of make_native_tree."""
-    shutil.rmtree(tree)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import pytest
 
-from tests.capability import require
-from tests.native_guest import PYTHON, NativeGuest, make_native_tree
-from tests.users import User, current_user
+from tests.native_guest import PYTHON, NativeGuest, fill_native_tree
+from tests.runs import KINDS, Kind, Runner
+from tests.users import User
 from xbuild.record import HostPath
 
 Mode = Literal["shifted", "identity", "range", "plain"]
@@ -40,35 +38,16 @@ Guests = Callable[[Mode], NativeGuest]
 
 
 @pytest.fixture
-def guest_of(
-    request: pytest.FixtureRequest,
-    xbuild_for: Callable[[User | None], list[str]],
-    reachable_directory: HostPath,
-) -> Iterator[Guests]:
-    places: list[str] = []
-
+def guest_of(runner_of: Callable[[Kind], Runner], new_tree: Callable[[User], HostPath]) -> Guests:
     def make(mode: Mode) -> NativeGuest:
-        place = tempfile.mkdtemp(prefix=f"native-{mode}-", dir=reachable_directory)
-        places.append(place)
-        os.chmod(place, 0o755)
-        user = _user_of(mode, place, request)
-        tree = make_native_tree(place, user)
+        runner = runner_of(mode if mode in KINDS else "root")
+        tree = new_tree(runner.user)
+        fill_native_tree(tree, runner.user)
         prefix = APART if mode in ROOT_MODES else ()
         options = ("--private-users=identity",) if mode == "identity" else ()
-        return NativeGuest(user, tuple(xbuild_for(user)), tree, prefix, options)
+        return NativeGuest(runner.user, runner.xbuild, tree, prefix, options)
 
-    yield make
-    for place in places:
-        shutil.rmtree(place)
-
-
-def _user_of(mode: Mode, place: str, request: pytest.FixtureRequest) -> User:
-    if mode in ROOT_MODES:
-        require("root", os.geteuid() == 0, "the tests do not run as root")
-        return current_user(place)
-    name = {"range": "ordinary_user", "plain": "plain_user"}[mode]
-    user: User = request.getfixturevalue(name)
-    return user
+    return make
 
 
 @pytest.fixture(scope="module")
