@@ -153,6 +153,9 @@ def _enter_outer(step: EnterNamespaces, gates: MapGates) -> None:
         if not gates.written.wait():
             os._exit(EXIT_FAILED)
     _become_root(step.id_map)
+    # Another number than before clears it too, and a process that is not dumpable has a /proc
+    # directory of the host's root: process 1's maps could not be written (proc_pid_uid_map(5)).
+    _linux.prctl(_linux.PR_SET_DUMPABLE, 1)
 
 
 def _become_root(id_map: IdMap) -> None:

@@ -59,6 +59,11 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
     plain = f"{os.strerror(report.errno)} ({code})"
     if report.subject:
         plain += f" at {report.subject}"
+    if report.errno == errno.EACCES and report.subject == _source_of(step):
+        return (
+            f"{plain}: the container's root may not enter a directory on the way",
+            "let others enter those above it (chmod o+x), or name a copy elsewhere",
+        )
     namespace = isinstance(step, steps.EnterNamespaces)
     if namespace or (report.errno in _REFUSED and not isinstance(step, steps.Exec)):
         if isinstance(step, steps.MountBinfmt | steps.Register):
@@ -74,13 +79,22 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             f"{plain}: a file system there has no idmapped mounts, or is idmapped already",
             "--private-users identity does without them",
         )
-    if isinstance(step, steps.Bind | steps.Tmpfs) and step.target.endswith(report.subject):
+    place = report.subject
+    if isinstance(step, steps.Bind | steps.Tmpfs) and place and step.target.endswith(place):
         return f"{plain}: nothing is there to mount on, nor can it be made", "name another place"
     if report.errno == errno.ELOOP:
         return f"{plain}: a symbolic link stands where a mount point was planned", "run it again"
     if report.errno == errno.ENOSPC:
         return f"{plain}: a limit on mounts or space is reached", "see sysctl fs.mount-max, df"
     return plain, "xbuild doctor shows what this host allows; --dry-run prints the whole plan"
+
+
+def _source_of(step: Step) -> str | None:
+    match step:
+        case steps.MountTree(source) | steps.MountOverlay(source) | steps.Bind(source):
+            return source
+        case _:
+            return None
 
 
 def _command_failure(report: Report, plan: Plan) -> XbuildError:
