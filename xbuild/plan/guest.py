@@ -74,10 +74,12 @@ def read_guest(
     """Read the facts that a plan for ``request`` needs.
 
     ``interpreters`` are paths at which the host's registry expects one. Raises UsageError for an
-    unknown user or a target outside the tree, TargetError for a tree that cannot be searched or a
-    file to be bound that is not there.
+    unknown user or a target outside the tree or at its root, TargetError for a tree that cannot be
+    searched or whose links leave no place to the container's own directories, or a file to be bound
+    that is not there.
     """
     api = tuple(locate(reader, path) for path in API_DIRECTORIES)
+    _check_apart(reader, api)
     covered = frozenset(place.path for place in api)
     account = _read_account(reader, request.user)
     home = _locate_if_possible(reader, account.home, covered)
@@ -85,13 +87,36 @@ def read_guest(
         api=api,
         resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
         hosts=_locate_if_possible(reader, GuestPath("/etc/hosts"), covered),
-        binds=tuple(locate(reader, bind.destination, covered) for bind in request.binds),
+        binds=tuple(_locate_below(reader, b.destination, covered) for b in request.binds),
         source_modes=tuple(source_mode(bind.source) for bind in request.binds),
-        tmpfs=tuple(locate(reader, each.destination, covered) for each in request.tmpfs),
+        tmpfs=tuple(_locate_below(reader, t.destination, covered) for t in request.tmpfs),
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
         home_exists=home is not None and not home.missing,
     )
+
+
+def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:
+    """Raise TargetError where one file system would be mounted over another, or over the tree.
+
+    What is made later in the lower one would then be made on disk.
+    """
+    taken = {GuestPath("/"): GuestPath("/")}
+    for name, place in zip(API_DIRECTORIES, api, strict=True):
+        other = taken.setdefault(place.path, name)
+        if other != name:
+            raise TargetError(
+                f"In {reader.label}, {name} is a link that leads to {other}: a container needs one"
+                " of its own there",
+                f"replace the link by a directory: {reader.label}{name}",
+            )
+
+
+def _locate_below(reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath]) -> Place:
+    place = locate(reader, path, covered)
+    if place.path == "/":
+        raise UsageError(f"Cannot mount over the root of the tree: {path}", "name a place below it")
+    return place
 
 
 def _locate_if_possible(
@@ -149,7 +174,7 @@ def locate(
             links += 1
             if links > MAXSYMLINKS:
                 raise SymlinkLoop(f"Too many symbolic links on the way to {path} in {reader.label}")
-            text = os.readlink("/".join([*done, name]), dir_fd=reader.fd)
+            text = _text_of(reader, [*done, name])
             done, mode = ([] if text.startswith("/") else done), stat.S_IFDIR
             pending = [*_parts(text), *pending]
         else:
@@ -167,6 +192,17 @@ def _mode_of(reader: DirectoryReader, parts: list[str]) -> int | None:
         return None
     except OSError as error:
         raise TargetError(f"Cannot look up /{here} in {reader.label}: {error.strerror}") from error
+
+
+def _text_of(reader: DirectoryReader, parts: list[str]) -> str:
+    """Return where a symbolic link leads; somebody may have replaced it since it was found."""
+    here = "/".join(parts)
+    try:
+        return os.readlink(here, dir_fd=reader.fd)
+    except OSError as error:
+        raise TargetError(
+            f"Cannot read the link /{here} in {reader.label}: {error.strerror}"
+        ) from (error)
 
 
 def _place(done: list[str], rest: list[str], mode: int, covered: frozenset[GuestPath]) -> Place:
