@@ -25,6 +25,12 @@ APPLETS += " rm sh sleep stat sync test touch true umount uname wc"
 
 
 @pytest.fixture
+def need_root() -> None:
+    """Run the test as root alone, whoever it drops to."""
+    require("root", os.geteuid() == 0, "arranges what only root can")
+
+
+@pytest.fixture
 def runner_of(
     request: pytest.FixtureRequest,
     foreign_tree: Callable[..., HostPath],

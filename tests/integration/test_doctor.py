@@ -64,11 +64,6 @@ def _run(command: list[str]) -> Report:
     return Report(subprocess.run(command, capture_output=True, text=True, check=False))
 
 
-@pytest.fixture
-def need_root(require: Require) -> None:
-    require("root", os.geteuid() == 0, "makes restricted environments")
-
-
 def test_root_of_the_host_has_everything(need_root: None, xbuild_for: Xbuild) -> None:
     report = _run([*xbuild_for(None), "doctor", "--json"])
     assert list(report.rows) == CHECKS
