@@ -74,9 +74,9 @@ def read_guest(
     """Read the facts that a plan for ``request`` needs.
 
     ``interpreters`` are paths at which the host's registry expects one. Raises UsageError for an
-    unknown user or a target outside the tree or at its root, TargetError for a tree that cannot be
-    searched or whose links leave no place to the container's own directories, or a file to be bound
-    that is not there.
+    unknown user or a target outside the tree, TargetError for a tree that cannot be searched or
+    whose links leave no place to the container's own directories, or a file to be bound that is not
+    there.
     """
     api = tuple(locate(reader, path) for path in API_DIRECTORIES)
     _check_apart(reader, api)
@@ -87,9 +87,9 @@ def read_guest(
         api=api,
         resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
         hosts=_locate_if_possible(reader, GuestPath("/etc/hosts"), covered),
-        binds=tuple(_locate_below(reader, b.destination, covered) for b in request.binds),
+        binds=tuple(locate(reader, b.destination, covered) for b in request.binds),
         source_modes=tuple(source_mode(bind.source) for bind in request.binds),
-        tmpfs=tuple(_locate_below(reader, t.destination, covered) for t in request.tmpfs),
+        tmpfs=tuple(locate(reader, t.destination, covered) for t in request.tmpfs),
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
         home_exists=home is not None and not home.missing,
@@ -110,13 +110,6 @@ def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:
                 " of its own there",
                 f"replace the link by a directory: {reader.label}{name}",
             )
-
-
-def _locate_below(reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath]) -> Place:
-    place = locate(reader, path, covered)
-    if place.path == "/":
-        raise UsageError(f"Cannot mount over the root of the tree: {path}", "name a place below it")
-    return place
 
 
 def _locate_if_possible(
