@@ -9,12 +9,22 @@ from __future__ import annotations
 import os
 import stat
 
-from xbuild.plan.restrictions import kernel_version, status_field
+from xbuild.plan.restrictions import kernel_version, read_sysctl, status_field
 from xbuild.record import HostPath, Record
 
 TYPE_CHECKING = False
 
-_CAP_SYS_ADMIN = 21  # linux/capability.h
+# linux/capability.h
+_CAP_CHOWN = 0
+_CAP_DAC_OVERRIDE = 1
+_CAP_FOWNER = 3
+_CAP_SETGID = 6
+_CAP_SETUID = 7
+_CAP_SYS_ADMIN = 21
+_CAP_MKNOD = 27
+_CAP_SETFCAP = 31
+_TO_MAP_IDS = (_CAP_SETGID, _CAP_SETUID, _CAP_SETFCAP)
+_TO_MOUNT = (_CAP_SYS_ADMIN, _CAP_MKNOD, _CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_FOWNER)
 _PROC_USER_INIT_INO = 0xEFFFFFFD  # linux/proc_ns.h: the same on every machine
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 # Writing here reaches the whole host: docker's readonlyPaths (moby oci/defaults.go) and sysrq.
@@ -44,12 +54,18 @@ class SubIds(Record):
 
 
 class Host(Record):
-    """The facts of this host for one user. ``privileged``: root of the initial user namespace."""
+    """The facts of this host for one user.
+
+    ``privileged``: root of the initial user namespace, with all that assembling a view takes.
+    """
 
     kernel: tuple[int, int]
     euid: int
     egid: int
     privileged: bool
+    can_map_ids: bool  # all that are mapped here, and not only its own one (user_namespaces(7))
+    no_new_privs: bool  # set-user-ID programs, such as newuidmap, gain nothing (prctl(2))
+    has_own_proc: bool  # /proc is mounted, and of this process's PID namespace
     own_uids: tuple[SubIds, ...]  # those mapped in the current user namespace
     own_gids: tuple[SubIds, ...]
     has_setgroups: bool  # setgroups(2) is not denied here, nor below (user_namespaces(7))
@@ -57,10 +73,13 @@ class Host(Record):
     sub_gids: tuple[SubIds, ...]
     has_newuidmap: bool
     mounts: tuple[Mount, ...]
-    devices: tuple[str, ...]
+    devices: tuple[str, ...]  # those that can be had: made, or bound from the host's /dev
     proc_entries: tuple[str, ...]  # those of PROC_READ_ONLY that this kernel has
+    # Besides: what root may change by its number alone, as in /proc/acpi. Read for root only.
+    changeable_proc_entries: tuple[str, ...]
     resolv_conf: HostPath | None
     hosts: str
+    has_cgroup_namespaces: bool = True  # none may be made inside a container of xbuild's
     can_limit_namespaces: bool = True  # /proc/sys is writable to whoever has the privilege
 
     @classmethod
@@ -68,13 +87,18 @@ class Host(Record):
         """Read the facts. Changes nothing, and starts no process."""
         euid = os.geteuid()
         uid_map = _read_map("/proc/self/uid_map")
-        privileged = euid == 0 and _is_initial_user_namespace() and _has_sys_admin()
+        can_map_ids = _has_capabilities(_TO_MAP_IDS)
+        is_initial = _is_initial_user_namespace() and _has_capabilities(_TO_MOUNT)
+        privileged = euid == 0 and is_initial and can_map_ids
         by_helper = euid != 0
         return cls(
             kernel=kernel_version(os.uname().release),
             euid=euid,
             egid=os.getegid(),
             privileged=privileged,
+            can_map_ids=can_map_ids,
+            no_new_privs=status_field("NoNewPrivs") == "1",
+            has_own_proc=_has_own_proc(),
             own_uids=_mapped(uid_map),
             own_gids=_mapped(_read_map("/proc/self/gid_map")),
             has_setgroups=_read_text("/proc/self/setgroups").strip() != "deny",
@@ -82,10 +106,12 @@ class Host(Record):
             sub_gids=_sub_ids("/etc/subgid", euid) if by_helper else (),
             has_newuidmap=by_helper and _on_path("newuidmap") and _on_path("newgidmap"),
             mounts=_read_mounts(),
-            devices=tuple(name for name in _DEVICES if os.path.exists(f"/dev/{name}")),
+            devices=tuple(n for n in _DEVICES if privileged or os.path.exists(f"/dev/{n}")),
             proc_entries=tuple(n for n in PROC_READ_ONLY if os.path.exists(f"/proc/{n}")),
+            changeable_proc_entries=_changeable_proc_entries() if euid == 0 else (),
             resolv_conf=_real_file("/etc/resolv.conf"),
             hosts=_read_text("/etc/hosts"),
+            has_cgroup_namespaces=read_sysctl("user.max_cgroup_namespaces") != "0",
             can_limit_namespaces=_is_writable_mount("/proc/sys/user"),
         )
 
@@ -133,29 +159,31 @@ class Host(Record):
 
     @property
     def proc_is_masked(self) -> bool:
-        """Whether parts of /proc are covered, so that the kernel grants no fresh one (EPERM)."""
+        """Whether parts of /proc are covered, so that the kernel grants no fresh one (EPERM).
+
+        It grants one to root of the initial user namespace nevertheless.
+        """
+        if self.privileged:
+            return False
         harmless = ("/proc/sys/fs/binfmt_misc",)  # it lies on an empty directory
         below = self.mounts_below(HostPath("/proc"))
         return any(mount.point not in harmless for mount in below)
-
-    def changeable_proc_entries(self) -> tuple[str, ...]:
-        """Read which entries of /proc, besides those of processes, root may change.
-
-        Some drivers' files ask for no more than the right number: /proc/acpi/wakeup, /proc/scsi.
-        """
-        found = []
-        with os.scandir("/proc") as entries:
-            for entry in entries:
-                if entry.name.isdigit() or entry.is_symlink():
-                    continue
-                if entry.is_dir() or entry.stat().st_mode & stat.S_IWUSR:
-                    found.append(entry.name)
-        return tuple(sorted(found))
 
     @property
     def has_private_binfmt(self) -> bool:
         """Whether this kernel keeps a binfmt_misc registry for each user namespace."""
         return self.kernel >= (6, 7)
+
+
+def _changeable_proc_entries() -> tuple[str, ...]:
+    found = []
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit() or entry.is_symlink():
+                continue
+            if entry.is_dir() or entry.stat().st_mode & stat.S_IWUSR:
+                found.append(entry.name)
+    return tuple(sorted(found))
 
 
 def _is_writable_mount(path: str) -> bool:
@@ -173,9 +201,16 @@ def _is_initial_user_namespace() -> bool:
         return False
 
 
-def _has_sys_admin() -> bool:
-    effective = status_field("CapEff")
-    return effective is not None and bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
+def _has_capabilities(numbers: tuple[int, ...]) -> bool:
+    effective = int(status_field("CapEff") or "0", 16)
+    return all(effective >> number & 1 for number in numbers)
+
+
+def _has_own_proc() -> bool:
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
 
 
 def _read_map(path: str) -> list[tuple[str, ...]]:

@@ -45,6 +45,11 @@ class Identities(Record):
 
 def choose_identities(request: Request, survey: Survey, host: Host) -> Identities:
     """Choose the id maps. Raises HostUnable when the request cannot be met."""
+    if not host.has_own_proc:
+        raise HostUnable(
+            "Cannot map ids: no /proc is mounted here, or that of another PID namespace",
+            "mount -t proc proc /proc; unshare(1) does so with --mount-proc",
+        )
     if host.privileged:
         if request.private_users == "identity":
             return _identity()
@@ -58,7 +63,7 @@ def choose_identities(request: Request, survey: Survey, host: Host) -> Identitie
         return _identity(note)
     if host.euid == 0:
         return _nested(host)
-    if host.has_newuidmap and host.sub_uids and host.sub_gids:
+    if host.has_newuidmap and not host.no_new_privs and host.sub_uids and host.sub_gids:
         return _subordinate(host, survey)
     return _single(host, survey)
 
@@ -80,6 +85,11 @@ def _identity(*notes: str) -> Identities:
 
 def _nested(host: Host) -> Identities:
     """Root of an outer container: all the ids that it has."""
+    if not host.can_map_ids:
+        raise HostUnable(
+            "Cannot map ids: root lacks CAP_SETUID, CAP_SETGID or CAP_SETFCAP here",
+            "let the outer container have them, or run xbuild as an ordinary user",
+        )
     if not host.own_uids or not host.own_gids:
         raise HostUnable(
             "Cannot map root: id 0 is not mapped in this user namespace",
@@ -140,9 +150,14 @@ def _single(host: Host, survey: Survey) -> Identities:
 
 
 def _single_note(host: Host) -> str:
-    missing = "newuidmap is not installed" if host.sub_uids else "/etc/subuid grants you no ids"
+    if not (host.sub_uids and host.sub_gids):
+        why = "/etc/subuid and /etc/subgid grant you none besides"
+    elif host.no_new_privs:
+        why = "newuidmap gains nothing here: no_new_privs"
+    else:
+        why = "newuidmap is not installed"
     return (
-        f"one user id only ({missing}): chown fails inside (EINVAL), so does switching users;"
+        f"one user id only ({why}): chown fails inside (EINVAL), so does switching users;"
         " apt-get needs -o APT::Sandbox::User=root, and dpkg cannot unpack other users' files"
     )
 

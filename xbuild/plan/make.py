@@ -79,7 +79,7 @@ def make_plan(
     plan: list[Step] = [
         *outer,
         steps.BecomeInit(),
-        steps.EnterNamespaces(("mount", "cgroup")),
+        steps.EnterNamespaces(("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)),
         steps.PrivateMounts(),
         *view.steps,
         steps.Pivot(),

@@ -186,7 +186,7 @@ class View:
             self._add(steps.Proc(target))
         names = self._host.proc_entries
         if self._ids.kind in ("identity", "nested"):
-            names = tuple(sorted({*names, *self._host.changeable_proc_entries()}))
+            names = tuple(sorted({*names, *self._host.changeable_proc_entries}))
         for name in names:
             self._add(steps.ReadOnlyOver(GuestPath(f"{target}/{name}")))
 

@@ -90,17 +90,22 @@ class Container:
             if outer.writer != "self" and gates.wanted.wait():
                 _write_outer_map(outer, pid)
                 gates.written.open()
+        except OSError as error:
+            watched.end()
+            raise self._explained(error, 0) from error
         except BaseException:
             watched.end()
             raise
         return watched
 
     def _cannot_fork(self, error: OSError) -> XbuildError:
+        return self._explained(error, boundary_of(self._plan))
+
+    def _explained(self, error: OSError, index: int) -> XbuildError:
         from xbuild.sandbox.failure import explain_report  # off the start path
 
         subject = str(error.filename or "")
-        report = Report("step", boundary_of(self._plan), error.errno or 0, subject)
-        return explain_report(report, self._plan)
+        return explain_report(Report("step", index, error.errno or 0, subject), self._plan)
 
 
 def outer_user_namespace(plan: Plan) -> IdMap | None:

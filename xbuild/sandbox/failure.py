@@ -64,7 +64,7 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             f"{plain}: the container's root may not enter a directory on the way",
             "let others enter those above it (chmod o+x), or name a copy elsewhere",
         )
-    namespace = isinstance(step, steps.EnterNamespaces)
+    namespace = isinstance(step, steps.EnterNamespaces | steps.BecomeInit)
     if namespace or (report.errno in _REFUSED and not isinstance(step, steps.Exec)):
         if isinstance(step, steps.MountBinfmt | steps.Register):
             found = why_no_private_binfmt(report.errno)
