@@ -143,3 +143,30 @@ class PackageUnavailable(SourceError):
 
 class DamagedPackage(SourceError):
     """A downloaded package that dpkg-deb cannot read."""
+
+
+# image
+
+
+class ImageError(XbuildError):
+    """A disk image that cannot serve as asked."""
+
+
+class DamagedImage(ImageError):
+    """An image that is cut off, or whose partition table or file systems contradict themselves."""
+
+
+class UnsupportedImage(ImageError):
+    """What is recognised but not opened here: qcow2, LUKS, LVM, RAID."""
+
+
+class AmbiguousRoot(ImageError):
+    """More than one partition could be the root: the message names them."""
+
+
+class NoSuchPartition(ImageError):
+    """No partition has the number or the label that was asked for, or none has a root tree."""
+
+
+class ImageToolMissing(ImageError):
+    """A program that reads or writes this kind of image is not installed."""
