@@ -170,3 +170,11 @@ class NoSuchPartition(ImageError):
 
 class ImageToolMissing(ImageError):
     """A program that reads or writes this kind of image is not installed."""
+
+
+class ImageBusy(ImageError):
+    """Another process holds the image: the message names it."""
+
+
+class CannotAttach(ImageError):
+    """No loop device could be had for an image."""
