@@ -161,8 +161,9 @@ def _measure_btrfs(image: ImageFile, offset: int) -> _Measures:
     """Read fs/btrfs: struct btrfs_super_block. A log tree is what a crash leaves to replay."""
     at = offset + (64 << 10)
     log_root = _field(image, at + 0x60, "<Q") or 0
-    size, used = _field(image, at + 0x70, "<Q") or 0, _field(image, at + 0x78, "<Q") or 0
-    return _Measures(size, max(size - used, 0), log_root != 0)
+    total, used = _field(image, at + 0x70, "<Q") or 0, _field(image, at + 0x78, "<Q") or 0
+    here = _field(image, at + 0xD1, "<Q")  # dev_item.total_bytes: this device's share
+    return _Measures(here, max(total - used, 0), log_root != 0)
 
 
 def _measure_erofs(image: ImageFile, offset: int) -> _Measures:
@@ -170,3 +171,12 @@ def _measure_erofs(image: ImageFile, offset: int) -> _Measures:
     bits = _field(image, offset + 1024 + 12, "<B") or 0
     blocks = _field(image, offset + 1024 + 36, "<I") or 0
     return _Measures(blocks << bits if bits < 32 else None, 0, False)
+
+
+def find_backup(image: ImageFile, offset: int) -> tuple[int, int] | None:
+    """Return block and block size of an ext backup superblock, where the first is damaged."""
+    for block, size in ((32768, 4096), (8193, 1024), (16384, 2048)):
+        place = offset + block * size + 0x38  # s_magic
+        if image.pread(2, place) == b"\x53\xef":
+            return block, size
+    return None

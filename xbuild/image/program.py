@@ -8,10 +8,12 @@ trusted.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from xbuild.errors import DamagedImage, ImageToolMissing
 from xbuild.record import Record
@@ -69,10 +71,12 @@ def run_program(
     descriptors: tuple[int, ...] = (),
     commands: bytes = b"",
     environment: Mapping[str, str] | None = None,
+    output_limit: int = OUTPUT_LIMIT,
 ) -> Output:
     """Run ``name`` with ``commands`` on its standard input and return what it printed.
 
     ``purpose`` completes "Cannot …". ``descriptors`` are inherited. Its messages are English.
+    ``output_limit`` is in bytes.
     Raises ImageToolMissing, and DamagedImage when it takes too long or prints without end, which
     only an image made for that brings about.
     """
@@ -89,23 +93,18 @@ def run_program(
                 env=settings,
                 timeout=TIMEOUT_S,
                 check=False,
-                preexec_fn=_limit_output,
+                preexec_fn=partial(_limit_output, output_limit),
             )
         except subprocess.TimeoutExpired as error:
             raise DamagedImage(f"Cannot {purpose}: {name} did not end") from error
         except OSError as error:
             raise ImageToolMissing(f"Cannot {purpose}: {name}: {error.strerror}") from error
-        stdout, stderr = _content(printed.fileno()), _content(complaints.fileno())
-    if len(stdout) >= OUTPUT_LIMIT:
+        stdout = os.pread(printed.fileno(), output_limit, 0)
+        stderr = os.pread(complaints.fileno(), output_limit, 0)
+    if len(stdout) >= output_limit:
         raise DamagedImage(f"Cannot {purpose}: {name} printed more than is sane")
     return Output(process.returncode, stdout, stderr.decode("utf-8", "replace"))
 
 
-def _limit_output() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_LIMIT, OUTPUT_LIMIT))
-
-
-def _content(descriptor: int) -> bytes:
-    return os.pread(descriptor, OUTPUT_LIMIT, 0)
+def _limit_output(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
