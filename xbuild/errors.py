@@ -178,3 +178,11 @@ class ImageBusy(ImageError):
 
 class CannotAttach(ImageError):
     """No loop device could be had for an image."""
+
+
+class DeviceRefused(ImageError):
+    """A device that must not be written: it is in use, too small, or not what was meant."""
+
+
+class DeviceFailed(ImageError):
+    """A device that failed while it was written or read back; it is not bootable."""
