@@ -12,6 +12,7 @@ import click
 COMMANDS = {
     "grow": ("xbuild.cli.image_grow", "Grow file, last partition and file system"),
     "shrink": ("xbuild.cli.image_shrink", "Shrink file system, last partition and file"),
+    "pack": ("xbuild.cli.image_pack", "Leave out what is unused, map blocks, compress"),
 }
 
 
@@ -36,4 +37,4 @@ class _ImageGroup(click.Group):
 
 @click.group(cls=_ImageGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Resize disk images."""
+    """Resize and pack disk images."""
