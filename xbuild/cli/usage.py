@@ -7,9 +7,9 @@ import click
 from xbuild.cli.options import OPTIONS
 
 EPILOG = """\
-TREE is a directory with a root filesystem. Without COMMAND a login shell starts. The exit status
-is the command's own, 128+N after signal N, 125 when xbuild failed, 126 when the command cannot be
-executed, 127 when it is not there, and 2 for wrong usage.
+TREE is a directory with a root filesystem, or a disk image that has one. Without COMMAND a login
+shell starts. The exit status is the command's own, 128+N after signal N, 125 when xbuild failed,
+126 when the command cannot be executed, 127 when it is not there, and 2 for wrong usage.
 """
 
 
@@ -25,7 +25,7 @@ def build_command() -> click.Command:
         kind: click.ParamType = click.STRING
         if option.choices:
             kind = click.Choice(option.choices)
-        elif option.metavar in ("PATH", "FILE"):
+        elif option.metavar in ("PATH", "FILE") and option.key != "subvolume":
             kind = click.Path()
         parameters.append(
             click.Option(

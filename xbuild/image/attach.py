@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from types import TracebackType
 from typing import Self
 
 from xbuild.errors import CannotAttach
 from xbuild.record import HostPath
+from xbuild.sandbox.disk_failure import explain_attach
 from xbuild.sandbox.loop import attach_loop
 
 
@@ -56,18 +56,5 @@ def attach_descriptor(
     try:
         loop = attach_loop(backing, offset, size, read_only=read_only, name=path)
     except OSError as error:
-        reason, hint = why_no_loop(error)
-        raise CannotAttach(f"Cannot attach {path} to a loop device: {reason}", hint) from error
+        raise explain_attach(error.errno or 0, str(error.filename or ""), path) from error
     return LoopDevice(loop.fd, loop.path)
-
-
-def why_no_loop(error: OSError) -> tuple[str, str]:
-    """Return the reason and a hint for a loop device that could not be had."""
-    reason = f"{error.strerror} at {error.filename}" if error.filename else str(error.strerror)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return reason, "loop devices need root"
-    if error.errno == errno.ENOENT:
-        return reason, "as root: modprobe loop; in a container, its /dev needs loop-control"
-    if error.errno == errno.EBUSY:
-        return reason, "losetup -l shows who has them all"
-    return reason, ""

@@ -15,8 +15,8 @@ from typing import Self
 
 from xbuild.errors import ImageBusy, ImageError
 from xbuild.record import HostPath
-from xbuild.sandbox.filelock import lock_descriptor, lock_holders
-from xbuild.sandbox.holders import name_of
+from xbuild.sandbox.disk_failure import busy_error
+from xbuild.sandbox.filelock import lock_descriptor
 from xbuild.sandbox.loop import loops_of
 from xbuild.tree.resolve import target_error
 
@@ -85,23 +85,12 @@ def _lock(path: HostPath, fd: int, *, exclusive: bool) -> None:
     try:
         lock_descriptor(fd, exclusive=exclusive)
     except BlockingIOError as error:
-        raise busy_error(path, fd, exclusive=exclusive) from error
+        raise busy_error(path, is_exclusive=exclusive) from error
     except OSError as error:
         raise ImageError(
             f"Cannot lock {path}: {error.strerror}",
             "the file system that it is on has no flock(2): copy the image to one that has",
         ) from error
-
-
-def busy_error(path: HostPath, fd: int, *, exclusive: bool) -> ImageBusy:
-    """Return the refusal of an image that others have, with their names."""
-    names = [f"{name_of(pid)} ({pid})" for pid in lock_holders(fd)]
-    who = " and ".join(names) or "a process that cannot be seen from here"
-    what = "used" if exclusive else "written"
-    return ImageBusy(
-        f"{path} is being {what} by {who}",
-        "wait for it, or use a copy (cp --sparse=always --reflink=auto); xbuild who shows more",
-    )
 
 
 def refuse_foreign_loops(path: HostPath, *, exclusive: bool) -> None:

@@ -22,6 +22,8 @@ def open_partition(image: ImageFile, partition: Partition, filesystem: Filesyste
     DamagedImage, CannotAttach.
     """
     label = f"{image.label}, partition {partition.number}" if partition.number else image.label
+    if image.by_kernel and _kernel_has(filesystem.type):
+        return _open_mounted(image, partition, filesystem.type, label)
     match filesystem.type:
         case "ext2" | "ext3" | "ext4":
             from xbuild.image.debugfs import ExtReader
@@ -33,6 +35,11 @@ def open_partition(image: ImageFile, partition: Partition, filesystem: Filesyste
             return SquashfsReader(image, partition.offset, label)
         case _:
             return _open_mounted(image, partition, filesystem.type, label)
+
+
+def _kernel_has(filesystem: str) -> bool:
+    with open("/proc/filesystems", encoding="ascii") as file:
+        return any(line.split()[-1] == filesystem for line in file)
 
 
 def _open_mounted(

@@ -100,9 +100,12 @@ class Host(Record):
         kinds = {self.filesystem_of(path)}
         if with_submounts:
             kinds |= {mount.filesystem for mount in self.mounts_below(path)}
-        return self.kernel >= (5, 12) and all(self._is_idmappable(kind) for kind in kinds)
+        return all(self.can_idmap_type(kind) for kind in kinds)
 
-    def _is_idmappable(self, filesystem: str) -> bool:
+    def can_idmap_type(self, filesystem: str) -> bool:
+        """Tell whether mounts of a type of file system can be idmapped."""
+        if self.kernel < (5, 12):
+            return False
         since = _IDMAPPABLE_SINCE.get(filesystem)
         return filesystem in _IDMAPPABLE or (since is not None and self.kernel >= since)
 

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap, Owner
     from xbuild.record import GuestPath
+    from xbuild.sandbox.disks import AttachedDisk
 
 _BELOW = _linux.RESOLVE_IN_ROOT | _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_NO_MAGICLINKS
 
@@ -25,6 +26,7 @@ class Stage:
         self.view = -1  # the root of the container's view, once MountTree made one
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
+        self.disk: AttachedDisk | None = None  # the image, where the tree is in one
 
     def look_from_here(self) -> None:
         """Take the process's own root as the view: after pivot_root, in a new mount namespace."""
