@@ -13,6 +13,7 @@ COMMANDS = {
     "grow": ("xbuild.cli.image_grow", "Grow file, last partition and file system"),
     "shrink": ("xbuild.cli.image_shrink", "Shrink file system, last partition and file"),
     "pack": ("xbuild.cli.image_pack", "Leave out what is unused, map blocks, compress"),
+    "flash": ("xbuild.cli.image_flash", "Write an image to a card, and read it back"),
 }
 
 
@@ -37,4 +38,4 @@ class _ImageGroup(click.Group):
 
 @click.group(cls=_ImageGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Resize and pack disk images."""
+    """Resize, pack and flash disk images."""
