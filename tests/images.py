@@ -48,11 +48,12 @@ class Part:
     options: tuple[str, ...] = ()
 
 
+Spec = Part | tuple[str, str, int, Content]
+"""A part, or its first four fields."""
+
+
 def make_image(
-    path: str | os.PathLike[str],
-    *,
-    table: TableKind = "mbr",
-    layout: Sequence[Part | tuple[str, str, int, Content]],
+    path: str | os.PathLike[str], *, table: TableKind = "mbr", layout: Sequence[Spec]
 ) -> HostPath:
     """Write a sparse image and return its path.
 

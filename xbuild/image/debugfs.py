@@ -35,13 +35,14 @@ class ExtReader(NodeReader):
         self._image = image
         self._offset = offset
         self._size = size
-        self._block = self._block_size(label)
+        self._complaint = ""
+        self._block = self._block_size()
         (text,) = self._ask(f"stat <{_ROOT_INODE}>")
         facts, kind = _FACTS.search(text), _KIND.search(text)
         if facts is None or kind is None or kind[1] != b"directory":
             raise DamagedImage(
-                f"{label} has a damaged file system: it has no root directory",
-                "e2fsck can say more, on a copy",
+                f"its file system is damaged: {self._complaint or 'it has no root directory'}",
+                f"on a copy: e2fsck -f 'COPY?offset={offset}'",
             )
         mode = stat.S_IFDIR | int(facts[1], 8)
         super().__init__(label, Node(_ROOT_INODE, mode, 0, int(facts[2]), int(facts[3])))
@@ -95,12 +96,12 @@ class ExtReader(NodeReader):
             return None
         return self._image.pread(min(self._block, node.size), self._offset + start)
 
-    def _block_size(self, label: str) -> int:
+    def _block_size(self) -> int:
         """Read s_log_block_size (Documentation/filesystems/ext4/super.rst)."""
         field = self._image.pread(4, self._offset + 1024 + 0x18)
         power = int.from_bytes(field, "little")
         if power >= len(_BLOCK_SIZES):
-            raise DamagedImage(f"{label} has a damaged file system: its block size is nonsense")
+            raise DamagedImage("its file system is damaged: its block size is nonsense")
         return _BLOCK_SIZES[power]
 
     def _ask(self, *commands: str) -> list[bytes]:
@@ -111,19 +112,21 @@ class ExtReader(NodeReader):
         """
         mark = secrets.token_hex(16)
         lines = [line for number, c in enumerate(commands) for line in (c, f"{mark}-{number}")]
-        output = run_program(
+        done = run_program(
             "debugfs",
             ["-c", "-f", "-", ext_argument(self._image, self._offset)],
             purpose=f"read the file system in {self._image.label}",
             descriptors=(self._image.fd,),
             commands="".join(f"{line}\n" for line in lines).encode(),
             environment={"DEBUGFS_PAGER": "__none__"},
-        ).stdout
-        answers = []
+        )
+        self._complaint = _why_unopened(done.stderr)
+        answers, output = [], done.stdout
         for number, command in enumerate(commands):
             answer, found, output = output.partition(f"debugfs: {mark}-{number}\n".encode())
-            head, _, body = answer.partition(b"\n")
-            answers.append(body if found and head == f"debugfs: {command}".encode() else b"")
+            # Before the first one it may say what it thinks of the superblock.
+            _, began, body = answer.partition(f"debugfs: {command}\n".encode())
+            answers.append(body if found and began else b"")
         return answers
 
 
@@ -134,3 +137,15 @@ def _directory(text: bytes) -> Directory:
             key = name.decode("utf-8", "surrogateescape")
             entries[key] = Node(int(inode), int(mode, 8), int(size or 0), int(uid), int(gid))
     return entries
+
+
+def _why_unopened(complaints: str) -> str:
+    """Return why debugfs could not open the file system, "" where it could.
+
+    It says "debugfs: REASON while trying to open FILE".
+    """
+    for line in complaints.splitlines():
+        reason, found, _ = line.partition(" while trying to open ")
+        if found:
+            return reason.removeprefix("debugfs: ")
+    return ""

@@ -118,7 +118,7 @@ def _measure_ext(image: ImageFile, offset: int) -> _Measures:
     count, free = _number(facts.get("Block count")), _number(facts.get("Free blocks"))
     if block is None or count is None or free is None:
         return _Measures()
-    is_clean = facts.get("Filesystem state") == "clean"
+    is_clean = facts.get("Filesystem state") == "clean" and "checksum" not in output.stderr
     is_dirty = not is_clean or "needs_recovery" in facts.get("Filesystem features", "").split()
     return _Measures(count * block, min(free, count) * block, is_dirty)
 

@@ -22,7 +22,7 @@ _NOTE_LIMIT = 80  # characters of the file quoted in a note
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _DEVICE = re.compile(
-    r"/dev/((?:mmcblk|nvme\d+n|loop|nbd)\d+)p(\d+)|/dev/([shv]d[a-z]+|xvd[a-z]+)(\d+)"
+    r"/dev/((?:mmcblk|nvme\d+n|loop|nbd)\d+)p([0-9]{1,4})|/dev/([shv]d[a-z]+|xvd[a-z]+)([0-9]{1,4})"
 )
 _BY = {
     "/dev/disk/by-uuid/": "UUID",

@@ -41,7 +41,7 @@ def _mount(loop: LoopDevice, filesystem: str, label: str) -> int:
         context = _linux.fsopen(filesystem)
     except OSError as error:
         raise UnsupportedImage(
-            f"{label} has {filesystem}, which this kernel does not know ({error.strerror})",
+            f"this kernel does not know {filesystem} ({error.strerror})",
             f"modprobe {filesystem}",
         ) from error
     try:
@@ -60,7 +60,7 @@ def _mount(loop: LoopDevice, filesystem: str, label: str) -> int:
         return _linux.fsmount(context, attributes, label=label)
     except OSError as error:
         raise DamagedImage(
-            f"Cannot read the {filesystem} of {label}: {error.strerror}",
+            f"the kernel cannot mount its {filesystem}: {error.strerror}",
             f"the kernel's log says why; a check of a copy may help (fsck.{filesystem})",
         ) from error
     finally:

@@ -5,6 +5,7 @@ GPT types are those of the Discoverable Partitions Specification (uapi-group.org
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Literal
 
@@ -63,28 +64,35 @@ ROOT_TYPES = {
 }
 """Root partition types, and xbuild's names of the architectures whose roots they mark."""
 
-_ENCRYPTED = (
-    "it is encrypted (LUKS)",
-    "attach it yourself and name what is inside: losetup -P --find --show IMAGE, "
-    "cryptsetup open /dev/loopNpM NAME, then /dev/mapper/NAME",
-)
-_VOLUMES = (
-    "it is a physical volume of LVM",
-    "attach it yourself and name a volume: losetup -P --find --show IMAGE, vgchange -ay, "
-    "then /dev/GROUP/VOLUME",
-)
+_ATTACH = "attach it yourself: losetup -P --find --show {image}, then "
 _UNOPENED: dict[str, tuple[str, str]] = {
-    "crypto_LUKS": _ENCRYPTED,
-    "LVM2_member": _VOLUMES,
-    "linux_raid_member": ("it is a member of a RAID", "assemble it with mdadm, and name /dev/mdN"),
-    "bcache": ("it is a member of a bcache", "register it, and name /dev/bcacheN"),
-    "BitLocker": ("it is encrypted (BitLocker)", "cryptsetup opens it too: bitlkOpen"),
+    "crypto_LUKS": (
+        "it is encrypted (LUKS)",
+        _ATTACH + "cryptsetup open {device} NAME, and name /dev/mapper/NAME instead",
+    ),
+    "LVM2_member": (
+        "it is a physical volume of LVM",
+        _ATTACH + "vgchange -ay, and name /dev/GROUP/VOLUME instead",
+    ),
+    "linux_raid_member": (
+        "it is a member of a RAID",
+        _ATTACH + "mdadm --assemble, and name /dev/mdN instead",
+    ),
+    "BitLocker": (
+        "it is encrypted (BitLocker)",
+        _ATTACH + "cryptsetup open --type bitlk {device} NAME, and name /dev/mapper/NAME instead",
+    ),
 }
 
 
-def why_unopened(filesystem: Filesystem | None) -> tuple[str, str]:
-    """Return why what is in a partition is not opened here and what to do, ("", "") if it is."""
-    return _UNOPENED.get(filesystem.type if filesystem else "", ("", ""))
+def why_unopened(filesystem: Filesystem | None, image: str, number: int) -> tuple[str, str]:
+    """Return why what is in partition ``number`` is not opened here, and what to do instead.
+
+    Both are "" for what is opened.
+    """
+    reason, hint = _UNOPENED.get(filesystem.type if filesystem else "", ("", ""))
+    device = f"/dev/loopXp{number}" if number else "/dev/loopX"
+    return reason, hint.format(image=shlex.quote(image), device=device)
 
 
 def role_of(

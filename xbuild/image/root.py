@@ -46,7 +46,7 @@ class Root(Record):
 
 def judge_partition(image: ImageFile, partition: Partition, filesystem: Filesystem | None) -> Found:
     """Decide whether what blkid found in a partition can be used."""
-    problem, hint = why_unopened(filesystem)
+    problem, hint = why_unopened(filesystem, image.label, partition.number)
     if filesystem is None:
         problem, hint = _why_nothing(image, partition)
     elif filesystem.size is not None and filesystem.size > partition.size:
@@ -65,7 +65,7 @@ def _why_nothing(image: ImageFile, partition: Partition) -> tuple[str, str]:
     block, size = backup
     return (
         f"the superblock of its file system is damaged; a backup is in block {block}",
-        f"on a copy of it: e2fsck -b {block} -B {size} 'IMAGE?offset={partition.offset}'",
+        f"on a copy: e2fsck -b {block} -B {size} 'COPY?offset={partition.offset}'",
     )
 
 

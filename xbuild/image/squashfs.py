@@ -1,6 +1,7 @@
 """The tree in a squashfs, read by unsquashfs(1): no mount and no root.
 
-One listing of all of it, then files as they are wanted. Nothing is unpacked to disk.
+One listing of all of it, then files as they are wanted. Nothing is unpacked to disk. The listing
+does not tell which names are one file: each hard link counts.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class SquashfsReader(NodeReader):
         root = self._take(output.stdout)
         if root is None:
             reason = output.stderr.strip().partition("\n")[0]
-            raise DamagedImage(f"{label} has a damaged squashfs: {reason or 'it lists nothing'}")
+            raise DamagedImage(f"its squashfs is damaged: {reason or 'it lists nothing'}")
         super().__init__(label, root)
 
     def list_node(self, node: Node) -> Directory:

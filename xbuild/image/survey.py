@@ -13,8 +13,10 @@ from typing import Self
 from xbuild.errors import (
     AmbiguousRoot,
     DamagedImage,
+    ImageError,
     NoSuchPartition,
     TargetError,
+    TargetNotFound,
     UnsupportedImage,
 )
 from xbuild.image.compressed import Progress, compression, unpack_for_reading
@@ -107,13 +109,16 @@ class SurveyedImage:
         self._image.close()
 
 
-def survey_image(path: HostPath, *, partition: str | None = None) -> ImageSurvey:
+def survey_image(
+    path: HostPath, *, partition: str | None = None, by_kernel: bool = False
+) -> ImageSurvey:
     """Look at an image, compressed or not; ``partition`` names the root by number or label.
 
-    Raises DamagedImage, UnsupportedImage, NoSuchPartition, ImageToolMissing, TargetError. An image
-    without a root, or with several, is no error here: see require_root().
+    ``by_kernel``: see ImageFile. An image without a root, or with several, is no error here: see
+    require_root(). Raises DamagedImage, UnsupportedImage, NoSuchPartition, ImageToolMissing,
+    TargetError.
     """
-    with open_survey(path, partition=partition) as surveyed:
+    with open_survey(path, partition=partition, by_kernel=by_kernel) as surveyed:
         return surveyed.survey
 
 
@@ -123,12 +128,14 @@ def open_survey(
     partition: str | None = None,
     full: bool = False,
     progress: Progress | None = None,
+    by_kernel: bool = False,
 ) -> SurveyedImage:
     """Look at an image as survey_image() does, and keep the root's tree open for more.
 
     ``full`` counts every program; ``progress`` is told how far unpacking is.
     """
     image, packed = _open(path, progress)
+    image.by_kernel = by_kernel
     try:
         refuse_foreign(image.pread(RECOGNISE_BYTES, 0), path)
         table = table_of(image)
@@ -171,7 +178,18 @@ def require_root(survey: ImageSurvey) -> ImagePartition:
                 f"partition {item.partition.number}: {item.problem}",
                 item.hint,
             )
-    raise NoSuchPartition(f"There is no root filesystem in any partition of {survey.path}")
+    unknown = [str(p.partition.number) for p in survey.partitions if _is_blank(p)]
+    raise NoSuchPartition(
+        f"There is no root filesystem in {survey.path}",
+        f"no file system is known in partition {', '.join(unknown)}: "
+        "it is empty, or its superblock is damaged"
+        if unknown
+        else "",
+    )
+
+
+def _is_blank(item: ImagePartition) -> bool:
+    return item.filesystem is None and not item.partition.is_container
 
 
 def several(survey: ImageSurvey) -> str:
@@ -212,7 +230,12 @@ def _probe(image: ImageFile, partition: Partition) -> Found:
 def _named_root(image: ImageFile, found: list[Found], wanted: str, *, full: bool) -> Root:
     item = named_partition(image.label, found, wanted)
     require_usable(image.label, item)
-    root = look_for_root(image, item, full=full)
+    try:
+        root = look_for_root(image, item, full=full)
+    except ImageError as error:
+        number = item.partition.number
+        message = f"Cannot use partition {number} of {image.label}: {error.message}"
+        raise type(error)(message, error.hint) from error
     if root is None:
         raise no_root_in(f"partition {item.partition.number} of {image.label}", item)
     return root
@@ -257,8 +280,10 @@ def _describe(image: ImageFile, table: Table, found: list[Found], roots: list[Ro
 def _read_fstab(root: Root, found: list[Found]) -> tuple[tuple[ImageMount, ...], tuple[str, ...]]:
     try:
         text = root.reader.read(FSTAB, FSTAB_LIMIT).decode("utf-8", "surrogateescape")
+    except TargetNotFound:
+        return (), ("it has no /etc/fstab: nothing says what is mounted where",)
     except TargetError as error:
-        return (), (f"{error.message}: nothing says what is mounted where",)
+        return (), (error.message,)
     usable = [(f.partition, f.filesystem) for f in found]
     return match_fstab(parse_fstab(text), usable, root.number)
 
