@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 ALWAYS_READ_ONLY = frozenset(("squashfs", "erofs", "iso9660", "cramfs"))
 _CHECKS = {
-    "ext2": ("e2fsck", "-f", "-y"),
-    "ext3": ("e2fsck", "-f", "-y"),
     "ext4": ("e2fsck", "-f", "-y"),
     "vfat": ("fsck.fat", "-a"),
     "xfs": ("xfs_repair",),
     "btrfs": ("btrfs", "check", "--readonly"),
 }
+# ext4 mounts its forerunners as they are, and unlike their own types can be idmapped.
+_DRIVERS = {"ext2": "ext4", "ext3": "ext4"}
 _DECOMPRESS = {"gzip": "gzip -dk", "xz": "xz -dk", "zstd": "zstd -d", "bzip2": "bzip2 -dk"}
 _SUFFIXES = (".gz", ".xz", ".zst", ".bz2")
 
@@ -109,7 +109,7 @@ def _volume(
         place.number,
         place.offset,
         place.size,
-        filesystem.type,
+        _DRIVERS.get(filesystem.type, filesystem.type),
         subvolume,
         options,
         read_only or filesystem.type in ALWAYS_READ_ONLY,

@@ -20,7 +20,7 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 # FS_ALLOW_IDMAP in fs/*/*.c, for the kernels that have mount_setattr(2); overlayfs lacks it.
 _IDMAPPABLE = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "msdos", "ntfs3", "erofs", "bcachefs")
+    ("ext4", "xfs", "btrfs", "f2fs", "vfat", "msdos", "ntfs3", "erofs", "bcachefs")
 )
 _IDMAPPABLE_SINCE = {"squashfs": (6, 2), "tmpfs": (6, 3), "ramfs": (6, 15), "ceph": (6, 7)}
 
