@@ -59,9 +59,17 @@ def _unpacking(path: HostPath) -> Iterator[Progress]:
         from rich.console import Console
         from rich.progress import Progress as Bar
 
-        with Bar(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("unpacking", visible=False)
-            yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        bar = Bar(console=Console(stderr=True), transient=True)
+        task = bar.add_task("unpacking")
+
+        def show(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield show
+        finally:
+            bar.stop()
         return
     said: list[str] = []
 
