@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Literal
 
 from xbuild.errors import DeviceFailed, DeviceRefused
@@ -26,14 +26,14 @@ from xbuild.image.transfer import (
     Chunk,
     Fill,
     ReadAhead,
+    compare,
     cut,
-    matches,
-    read_back,
     reread,
 )
 from xbuild.record import HostPath, Record
 
 HEAD = 1 << 20  # bytes at either end that are written last
+HEAD_UNIT = 4096  # the last of them begin at a multiple of it: no sector is larger
 _WINDOW = 64 << 20  # bytes between flushes, so that progress is that of the medium
 
 Phase = Literal["write", "verify", "rewrite", "finish"]
@@ -115,7 +115,8 @@ class _Flash:
         self._rewritten: list[Extent] = []
         self._done = 0
         size = target.device.size
-        self._ends = (Extent(0, min(HEAD, size)), Extent(max(size - HEAD, 0), min(HEAD, size)))
+        last = max(size - HEAD, 0) // HEAD_UNIT * HEAD_UNIT
+        self._ends = (Extent(0, min(HEAD, size)), Extent(last, size - last))
 
     def run(self, *, verify: bool) -> Flashed:
         self._wipe()
@@ -146,7 +147,7 @@ class _Flash:
 
     def _wipe(self) -> None:
         """Take away what makes the old content, or half of the new one, look whole."""
-        zeros = _aligned(bytes(HEAD))
+        zeros = _aligned(bytes(HEAD + HEAD_UNIT))
         for end in self._ends:
             self._put(zeros[: end.length], end.offset)
         self._target.flush()
@@ -223,11 +224,11 @@ class _Flash:
         self._target.forget_cache()
         total, done, bad = total_length(c.extent for c in chunks), 0, []
         self._report(Progress(phase, 0, total))
-        for chunk, data in self._ahead(iter(chunks), read_back(self._target)):
-            if not matches(chunk, data):
-                bad.append(chunk)
-            done += chunk.extent.length
-            self._report(Progress(phase, done, total))
+        with closing(compare(self._target, chunks)) as compared:
+            for chunk, is_kept in compared:
+                bad += [] if is_kept else [chunk]
+                done += chunk.extent.length
+                self._report(Progress(phase, done, total))
         return bad
 
     def _rewrite(self, bad: list[Chunk]) -> None:

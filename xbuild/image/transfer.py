@@ -11,7 +11,8 @@ import hashlib
 import mmap
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from xbuild.errors import DamagedImage
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4 << 20
 _AHEAD = 3  # blocks read and hashed before they are needed
+_READERS = 3
 
 Fill = Callable[["Chunk", memoryview], "Chunk | None"]
 """Fills a buffer, which may be longer than the block by its padding."""
@@ -110,14 +112,39 @@ def reread(content: Content) -> Fill:
     return fill
 
 
-def read_back(target: OpenTarget) -> Fill:
-    """Return what reads blocks from a device, in its own unit."""
+def compare(
+    target: OpenTarget, chunks: Sequence[Chunk]
+) -> Generator[tuple[Chunk, bool], None, None]:
+    """Read blocks back and yield, in order, whether each is what was read from the image.
 
-    def fill(chunk: Chunk, buffer: memoryview) -> Chunk:
-        target.read(buffer, chunk.extent.offset)
-        return chunk
+    By several threads: a device reads ahead only when it is asked for more than one thing.
+    """
+    buffers: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+    for _ in range(_READERS):
+        buffers.put(mmap.mmap(-1, CHUNK))
 
-    return fill
+    def check(chunk: Chunk) -> bool:
+        buffer = buffers.get()
+        try:
+            with memoryview(buffer) as whole:
+                return _is_kept(target, chunk, whole)
+        finally:
+            buffers.put(buffer)
+
+    pool = ThreadPoolExecutor(_READERS, "read-back")
+    try:
+        yield from zip(chunks, pool.map(check, chunks), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _is_kept(target: OpenTarget, chunk: Chunk, buffer: memoryview) -> bool:
+    offset, length = chunk.extent.offset, padded(chunk.extent.length, target.unit)
+    if offset + length > target.device.size:
+        target.stop_direct()
+        length = chunk.extent.length
+    target.read(buffer[:length], offset)
+    return matches(chunk, buffer)
 
 
 def matches(chunk: Chunk, data: memoryview) -> bool:
