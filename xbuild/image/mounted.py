@@ -18,6 +18,7 @@ from xbuild.tree.resolve import DirectoryReader
 
 # Nothing is replayed: the loop device refuses every write. A copy may be mounted elsewhere.
 _FLAGS = {"xfs": ("norecovery", "nouuid"), "ext3": ("noload",), "ext4": ("noload",)}
+_CHECKS = {"btrfs": "btrfs check", "xfs": "xfs_repair -n"}
 _STRINGS = {"btrfs": (("rescue", "nologreplay"),)}
 
 
@@ -59,9 +60,10 @@ def _mount(loop: LoopDevice, filesystem: str, label: str) -> int:
         )
         return _linux.fsmount(context, attributes, label=label)
     except OSError as error:
+        check = _CHECKS.get(filesystem, f"fsck.{filesystem}")
         raise DamagedImage(
             f"the kernel cannot mount its {filesystem}: {error.strerror}",
-            f"the kernel's log says why; a check of a copy may help (fsck.{filesystem})",
+            f"the kernel's log says why; {check} may say more",
         ) from error
     finally:
         os.close(context)

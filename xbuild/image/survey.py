@@ -181,8 +181,8 @@ def require_root(survey: ImageSurvey) -> ImagePartition:
     unknown = [str(p.partition.number) for p in survey.partitions if _is_blank(p)]
     raise NoSuchPartition(
         f"There is no root filesystem in {survey.path}",
-        f"no file system is known in partition {', '.join(unknown)}: "
-        "it is empty, or its superblock is damaged"
+        f"no file system is known in partition {' and '.join(unknown)}: "
+        "empty, or with a damaged superblock"
         if unknown
         else "",
     )
