@@ -13,6 +13,7 @@ COMMANDS = {
     "grow": ("xbuild.cli.image_grow", "Grow file, last partition and file system"),
     "shrink": ("xbuild.cli.image_shrink", "Shrink file system, last partition and file"),
     "pack": ("xbuild.cli.image_pack", "Leave out what is unused, map blocks, compress"),
+    "release": ("xbuild.cli.image_release", "Detach what another program left of an image"),
     "flash": ("xbuild.cli.image_flash", "Write an image to a card, and read it back"),
 }
 
