@@ -328,3 +328,36 @@ def test_table_of_a_grown_gpt_has_its_backup_at_the_end(tmp_path: Path) -> None:
     table = read_table(image)
     assert isinstance(table, Table)
     assert table.kind == "gpt"
+
+
+def test_awkward_names_serve(tmp_path: Path) -> None:
+    place = tmp_path / "what? offset=1"
+    place.mkdir()
+    image = card(place, name="-a?offset=7\n.img")
+    done = grow_image(image, size=150 * MIB)
+    assert done.size == os.path.getsize(image)
+    assert shrink_image(image).size < 150 * MIB
+    assert os.listdir(place) == ["-a?offset=7\n.img"]
+
+
+def test_ordinary_user_grows_packs_and_flashes(
+    tmp_path: Path, ordinary_user: User, xbuild_for: Callable[[User | None], list[str]]
+) -> None:
+    home = Path(ordinary_user.home)
+    image = card(tmp_path)
+    script = (
+        'set -e; cp --sparse=always "$1" "$2/card.img"; cd "$2"; shift 2\n'
+        '"$@" grow card.img +50M; "$@" pack card.img --compress zstd\n'
+        'truncate -s 200M device; "$@" flash card.img.zst device --yes\n'
+        "cmp -n 512 card.img device && rm card.img* device SHA256SUMS && ls -A | grep img || true"
+    )
+    os.chmod(tmp_path, 0o755)
+    shared = home / "shared.img"
+    shared.write_bytes(Path(image).read_bytes())
+    shared.chmod(0o644)
+    command = ["sh", "-c", script, "sh", str(shared), str(home)]
+    done = ordinary_user.run([*command, *xbuild_for(ordinary_user), "image"])
+    shared.unlink()
+    assert done.returncode == 0, done.stderr
+    assert "device: " in done.stdout
+    assert "verified" in done.stdout

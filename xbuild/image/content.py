@@ -197,7 +197,7 @@ def _unpacked_size(image: ImageFile) -> int | None:
     """Ask xz, whose index at the end has it; the other formats do not know it reliably."""
     output = run_program(
         "xz",
-        ["--robot", "--list", image.path],
+        ["--robot", "--list", "--", image.path],
         purpose=f"look into {image.label}",
     )
     match = re.search(rb"^totals\t\d+\t\d+\t\d+\t(\d+)\t", output.stdout, re.MULTILINE)

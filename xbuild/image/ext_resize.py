@@ -13,19 +13,18 @@ from collections.abc import Sequence
 
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.program import require_program
-from xbuild.record import HostPath
 
 _FIXED = 1  # e2fsck(8): errors corrected
 _MINIMUM = re.compile(r"minimum size of the filesystem: (\d+)")
 _BLOCK_SIZE = re.compile(r"^Block size:\s+(\d+)$", re.MULTILINE)
 
 
-def repair_ext(path: HostPath, *, label: str) -> None:
+def repair_ext(fd: int, *, label: str) -> None:
     """Check all of it and repair what is safe to repair, the journal replayed: e2fsck -f -p.
 
     Raises DamagedImage when a person has to decide.
     """
-    status, text = run_tool("e2fsck", ["-f", "-p", path], f"check the file system of {label}")
+    status, text = _run_on(fd, "e2fsck", ["-f", "-p"], f"check the file system of {label}")
     if status & ~_FIXED:
         raise DamagedImage(
             f"The file system of {label} has errors that e2fsck does not repair by itself: "
@@ -34,45 +33,71 @@ def repair_ext(path: HostPath, *, label: str) -> None:
         )
 
 
-def verify_ext(path: HostPath, offset: int, *, label: str) -> None:
+def verify_ext(fd: int, offset: int, *, label: str) -> None:
     """Check the file system at ``offset`` bytes without writing. Raises DamagedImage."""
-    arguments = ["-f", "-n", f"{path}?offset={offset}"]
-    status, text = run_tool("e2fsck", arguments, f"check the file system of {label}")
+    purpose = f"check the file system of {label}"
+    status, text = _run_on(fd, "e2fsck", ["-f", "-n"], purpose, offset)
     if status:
         raise DamagedImage(f"The file system of {label} is not clean: {_last_line(text)}")
 
 
-def smallest_ext(path: HostPath, *, label: str) -> int:
+def smallest_ext(fd: int, *, label: str) -> int:
     """Return the size in bytes below which resize2fs will not go; wants a checked file system."""
     purpose = f"measure the file system of {label}"
-    _, text = run_tool("resize2fs", ["-P", path], purpose)
-    _, facts = run_tool("dumpe2fs", ["-h", path], purpose)
+    _, text = _run_on(fd, "resize2fs", ["-P"], purpose)
+    facts = describe_ext(fd, 0, label=label)
     minimum, block = _MINIMUM.search(text), _BLOCK_SIZE.search(facts)
     if minimum is None or block is None:
         raise ImageError(f"Cannot {purpose}: {_last_line(text)}")
     return int(minimum[1]) * int(block[1])
 
 
-def resize_ext(path: HostPath, size: int, *, label: str) -> None:
+def describe_ext(fd: int, offset: int, *, label: str) -> str:
+    """Return what dumpe2fs prints of the file system at ``offset``, "" if it cannot read it."""
+    status, text = _run_on(fd, "dumpe2fs", [], f"look into {label}", offset)
+    return "" if status else text
+
+
+def resize_ext(fd: int, size: int, *, label: str) -> None:
     """Make the file system ``size`` bytes long, in whole KiB, and the file with it."""
     purpose = f"resize the file system of {label}"
-    status, text = run_tool("resize2fs", [path, f"{size >> 10}K"], purpose)
+    status, text = _run_on(fd, "resize2fs", [], purpose, trailing=(f"{size >> 10}K",))
     if status:
         raise ImageError(f"Cannot {purpose}: {_last_line(text)}")
 
 
+def _run_on(
+    fd: int,
+    name: str,
+    options: Sequence[str],
+    purpose: str,
+    offset: int = 0,
+    *,
+    trailing: Sequence[str] = (),
+) -> tuple[int, str]:
+    """Run a program of e2fsprogs on an open file: in a path, "?" would begin options."""
+    place = f"/proc/self/fd/{fd}" + (f"?offset={offset}" if offset else "")
+    return run_tool(name, [*options, place, *trailing], purpose, descriptors=(fd,))
+
+
 def run_tool(
-    name: str, arguments: Sequence[str], purpose: str, *, commands: str = ""
+    name: str,
+    arguments: Sequence[str],
+    purpose: str,
+    *,
+    commands: str = "",
+    descriptors: tuple[int, ...] = (),
 ) -> tuple[int, str]:
     """Run a program that writes to an image, as long as it takes; return its status and output.
 
-    ``purpose`` completes "Cannot …". Raises ImageToolMissing.
+    ``purpose`` completes "Cannot …"; ``descriptors`` are inherited. Raises ImageToolMissing.
     """
     done = subprocess.run(
         [require_program(name, purpose), *arguments],
         input=commands,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        pass_fds=descriptors,
         text=True,
         errors="replace",
         env={**os.environ, "LC_ALL": "C"},

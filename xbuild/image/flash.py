@@ -33,7 +33,7 @@ from xbuild.image.transfer import (
 from xbuild.record import HostPath, Record
 
 HEAD = 1 << 20  # bytes at either end that are written last
-HEAD_UNIT = 4096  # the last of them begin at a multiple of it: no sector is larger
+TABLE = 4096  # no sector is larger: the MBR and the GPT's header are below it
 _WINDOW = 64 << 20  # bytes between flushes, so that progress is that of the medium
 
 Phase = Literal["write", "verify", "rewrite", "finish"]
@@ -115,7 +115,7 @@ class _Flash:
         self._rewritten: list[Extent] = []
         self._done = 0
         size = target.device.size
-        last = max(size - HEAD, 0) // HEAD_UNIT * HEAD_UNIT
+        last = max(size - HEAD, 0) // TABLE * TABLE
         self._ends = (Extent(0, min(HEAD, size)), Extent(last, size - last))
 
     def run(self, *, verify: bool) -> Flashed:
@@ -147,7 +147,7 @@ class _Flash:
 
     def _wipe(self) -> None:
         """Take away what makes the old content, or half of the new one, look whole."""
-        zeros = _aligned(bytes(HEAD + HEAD_UNIT))
+        zeros = _aligned(bytes(HEAD + TABLE))
         for end in self._ends:
             self._put(zeros[: end.length], end.offset)
         self._target.flush()
@@ -190,8 +190,13 @@ class _Flash:
         """Write what was held back, the beginning with the table last of all."""
         self._held.sort(key=lambda held: held[0].extent.offset, reverse=True)
         for chunk, data in self._held:
-            self._target.flush()
-            self._put(_aligned(data), chunk.extent.offset)
+            self._put_backwards(_aligned(data), chunk.extent.offset)
+
+    def _put_backwards(self, data: memoryview, offset: int) -> None:
+        """Write so that the first sectors, which tell of all others, are there last."""
+        self._put(data[TABLE:], offset + TABLE)
+        self._target.flush()
+        self._put(data[:TABLE], offset)
         self._target.flush()
 
     def _put(self, data: memoryview, offset: int) -> None:

@@ -95,7 +95,8 @@ def shrink_image(
     """Shrink an image to ``size`` bytes, or as far as its file system allows: see grow_image()."""
 
     def choose(subject: _Subject, work: HostPath) -> int:
-        smallest = _round_up(smallest_ext(work, label=subject.path))
+        with open(work, "rb") as file:
+            smallest = _round_up(smallest_ext(file.fileno(), label=subject.path))
         least = _image_size(subject, min(smallest, subject.span.length))
         if size is not None and size < least:
             raise ImageError(
@@ -159,11 +160,13 @@ def _perform(
     before = os.fstat(image.fd)
     _copy_out(image, subject.span, work)
     done("copied")
-    repair_ext(work, label=path)
+    with open(work, "r+b") as file:
+        repair_ext(file.fileno(), label=path)
     done("checked")
     size = choose(subject, work)
     filesystem = _filesystem_size(subject, size)
-    resize_ext(work, filesystem, label=path)
+    with open(work, "r+b") as file:
+        resize_ext(file.fileno(), filesystem, label=path)
     done("resized")
     _put_in_place(work, subject.span.offset)
     _copy_head(image, work, subject.span.offset, size)
@@ -172,7 +175,8 @@ def _perform(
         wanted = resized(subject.table, subject.last, filesystem)
         write_table(work, edit_script(subject.script, wanted), wanted, label=path)
     done("partitioned")
-    verify_ext(work, subject.span.offset, label=path)
+    with open(work, "rb") as file:
+        verify_ext(file.fileno(), subject.span.offset, label=path)
     _refuse_changed(image, before)
     done("verified")
     _replace(image, work)

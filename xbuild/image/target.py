@@ -11,7 +11,7 @@ import os
 from types import TracebackType
 from typing import Self
 
-from xbuild.errors import DeviceFailed, DeviceRefused, ImageBusy
+from xbuild.errors import DeviceFailed, DeviceRefused, ImageBusy, ImageError
 from xbuild.image.device import Device, read_attribute, read_device
 from xbuild.image.file import ImageFile
 from xbuild.image.lock import ImageLock, lock_image
@@ -212,3 +212,5 @@ def _locked(path: HostPath) -> ImageLock:
             f"{error.message}, perhaps where it cannot be seen from here",
             f"xbuild who {path}",
         ) from error
+    except ImageError as error:
+        raise DeviceRefused(error.message, "root may write to it") from error

@@ -15,12 +15,12 @@ from itertools import groupby
 
 from xbuild.errors import DamagedImage
 from xbuild.image.bmap import BLOCK
-from xbuild.image.ext_resize import run_tool, verify_ext
+from xbuild.image.ext_resize import describe_ext, verify_ext
 from xbuild.image.extents import Extent, align_outwards, data_extents, merge, subtract
 from xbuild.image.file import ImageFile
 from xbuild.image.filesystem import EXT, Filesystem, filesystem_in
 from xbuild.image.table import Table
-from xbuild.record import HostPath, Record
+from xbuild.record import Record
 
 _GAP_KEPT = 16 << 20  # bytes before the first partition that boot loaders may want as they are
 _SWAP_HEADER = 64 << 10  # mkswap(8) writes one page; no architecture's is larger
@@ -83,15 +83,13 @@ def _used_in_ext(
     image: ImageFile, span: Extent, data: tuple[Extent, ...]
 ) -> tuple[tuple[Extent, ...], str]:
     """Ask dumpe2fs for free blocks, once e2fsck has found that it can be believed."""
-    path = HostPath(image.path)
     try:
-        verify_ext(path, span.offset, label=image.label)
+        verify_ext(image.fd, span.offset, label=image.label)
     except DamagedImage as error:
         return data, f"{error.message}"
-    argument = f"{path}?offset={span.offset}"
-    status, text = run_tool("dumpe2fs", [argument], f"look into {image.label}")
+    text = describe_ext(image.fd, span.offset, label=image.label)
     fields = dict(_FIELD.findall(text))
-    if status or "Block size" not in fields or "bigalloc" in fields["Filesystem features"].split():
+    if "Block size" not in fields or "bigalloc" in fields["Filesystem features"].split():
         return data, "dumpe2fs does not tell its free blocks"
     block, count = int(fields["Block size"]), int(fields["Block count"])
     inside = Extent(span.offset, min(count * block, span.length))
