@@ -7,13 +7,14 @@ trusted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import select
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from xbuild.errors import DamagedImage, ImageToolMissing
 from xbuild.record import Record
@@ -82,23 +83,29 @@ def run_program(
     """
     command = [require_program(name, purpose), *arguments]
     settings = {**os.environ, "LC_ALL": "C", **(environment or {})}
-    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as complaints:
+    with (
+        tempfile.TemporaryFile() as asked,
+        tempfile.TemporaryFile() as printed,
+        tempfile.TemporaryFile() as complaints,
+    ):
+        asked.write(commands)
+        asked.seek(0)
         try:
-            process = subprocess.run(
+            process = subprocess.Popen(
                 command,
-                input=commands,
+                stdin=asked,
                 stdout=printed,
                 stderr=complaints,
                 pass_fds=descriptors,
                 env=settings,
-                timeout=TIMEOUT_S,
-                check=False,
-                preexec_fn=partial(_limit_output, output_limit),
             )
-        except subprocess.TimeoutExpired as error:
-            raise DamagedImage(f"Cannot {purpose}: {name} did not end") from error
         except OSError as error:
             raise ImageToolMissing(f"Cannot {purpose}: {name}: {error.strerror}") from error
+        # Not by preexec_fn, which would copy this process's memory for each program.
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (output_limit, output_limit))
+        if not _has_ended(process, TIMEOUT_S):
+            raise DamagedImage(f"Cannot {purpose}: {name} did not end")
         stdout = os.pread(printed.fileno(), output_limit, 0)
         stderr = os.pread(complaints.fileno(), output_limit, 0)
     if len(stdout) >= output_limit:
@@ -106,5 +113,20 @@ def run_program(
     return Output(process.returncode, stdout, stderr.decode("utf-8", "replace"))
 
 
-def _limit_output(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def _has_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for a program, without the pauses of Popen.wait(), and kill it if it takes too long."""
+    fd = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        has_ended = bool(poll.poll(timeout_s * 1000))
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        os.close(fd)
+    if not has_ended:
+        process.kill()
+    process.wait()
+    return has_ended
