@@ -143,3 +143,46 @@ class PackageUnavailable(SourceError):
 
 class DamagedPackage(SourceError):
     """A downloaded package that dpkg-deb cannot read."""
+
+
+# image
+
+
+class ImageError(XbuildError):
+    """A disk image that cannot serve as asked."""
+
+
+class DamagedImage(ImageError):
+    """An image that is cut off, or whose partition table or file systems contradict themselves."""
+
+
+class UnsupportedImage(ImageError):
+    """What is recognised but not opened here: qcow2, LUKS, LVM, RAID."""
+
+
+class AmbiguousRoot(ImageError):
+    """More than one partition could be the root: the message names them."""
+
+
+class NoSuchPartition(ImageError):
+    """No partition has the number or the label that was asked for, or none has a root tree."""
+
+
+class ImageToolMissing(ImageError):
+    """A program that reads or writes this kind of image is not installed."""
+
+
+class ImageBusy(ImageError):
+    """Another process holds the image: the message names it."""
+
+
+class CannotAttach(ImageError):
+    """No loop device could be had for an image."""
+
+
+class DeviceRefused(ImageError):
+    """A device that must not be written: it is in use, too small, or not what was meant."""
+
+
+class DeviceFailed(ImageError):
+    """A device that failed while it was written or read back; it is not bootable."""

@@ -16,8 +16,10 @@ from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 COMMANDS = {
     "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive or a program is"),
+    "image": ("xbuild.cli.image", "Resize, pack and flash disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
     "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),
+    "who": ("xbuild.cli.who", "Show what holds a tree or an image"),
     "profile": ("xbuild.cli.profile", "List and show profiles"),
 }
 

@@ -1,4 +1,4 @@
-"""``xbuild inspect``: what a tree, an archive or a program is, and how this host runs it."""
+"""``xbuild inspect``: what a tree, archive, program or image is, and how this host runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from xbuild.binary.elf import read_program
 from xbuild.binary.psabi import Evidence, judge
 from xbuild.emulation.interpreters import Interpreter, verified_interpreter
 from xbuild.emulation.native import runs_by_itself
-from xbuild.errors import DamagedElf, InterpreterError, NotElf, TargetError
+from xbuild.errors import DamagedElf, InterpreterError, NotElf, TargetError, UsageError
+from xbuild.image.recognise import is_image
 from xbuild.record import HostPath
 from xbuild.tree.chost import chost_for, declared_chost
 from xbuild.tree.survey import Survey
@@ -59,19 +60,27 @@ class Inspection:
 @click.argument("target", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/json.md).")
 @click.option("--full", is_flag=True, help="Count every program, not a sample.")
-def command(target: str, as_json: bool, full: bool) -> None:
+@click.option("--partition", metavar="N|LABEL", help="Where the root of an image is.")
+def command(target: str, as_json: bool, full: bool, partition: str | None) -> None:
     """Say what TARGET is and how this host runs it.
 
-    TARGET is a directory with a root filesystem, a tar archive of one (plain, gz, bz2, xz, zst),
-    or a program.
+    TARGET is a directory with a root filesystem, a tar archive of one, a disk image (both plain or
+    gz, bz2, xz, zst), or a program.
     """
-    from xbuild.cli.inspection import as_document, as_text
+    path = HostPath(target)
+    if is_image(path):
+        from xbuild.cli import image_inspection
 
-    inspection = inspect_target(HostPath(target), full=full)
-    if as_json:
-        click.echo(json.dumps(as_document(inspection), indent=2))
+        image = image_inspection.inspect_image(path, partition=partition, full=full)
+        document, text = image_inspection.as_document(image), image_inspection.as_text(image)
+    elif partition is not None:
+        raise UsageError("--partition is for images", f"{target} is none")
     else:
-        click.echo(as_text(inspection))
+        from xbuild.cli.inspection import as_document, as_text
+
+        inspection = inspect_target(path, full=full)
+        document, text = as_document(inspection), as_text(inspection)
+    click.echo(json.dumps(document, indent=2) if as_json else text)
 
 
 def inspect_target(target: HostPath, *, full: bool = False) -> Inspection:
@@ -80,11 +89,15 @@ def inspect_target(target: HostPath, *, full: bool = False) -> Inspection:
     Raises as ``xbuild.tree.survey.survey`` does.
     """
     with open_target(target) as reader:
-        survey = survey_target(reader, full=full)
-        assert survey.arch is not None  # a survey without one raises
-        assert survey.leading_program is not None
-        abi, is_whole = read_abi_of(reader, survey.leading_program, survey.arch)
-        declared = declared_chost(reader, survey.distribution)
+        return inspect_tree(reader, survey_target(reader, full=full))
+
+
+def inspect_tree(reader: TreeReader, survey: Survey) -> Inspection:
+    """Add to a survey its programs' ABI and what this host has. Raises TargetError."""
+    assert survey.arch is not None  # a survey without one raises
+    assert survey.leading_program is not None
+    abi, is_whole = read_abi_of(reader, survey.leading_program, survey.arch)
+    declared = declared_chost(reader, survey.distribution)
     arches = tuple(arch_named(name) for name in survey.architectures)
     return Inspection(
         survey=survey,

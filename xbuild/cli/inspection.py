@@ -33,14 +33,23 @@ _AMBIGUOUS = frozenset(("arm", "armeb", "riscv64"))
 
 def as_text(inspection: Inspection) -> str:
     """Return the first line, which says the essential, and a row for each fact."""
-    rows = [(label, text) for label, text in _rows(inspection) if text]
-    width = max(len(label) for label, _ in rows)
-    lines = [f"{label:<{width}}  {visible(text)}".rstrip() for label, text in rows]
-    return "\n".join([visible(headline(inspection)), "", *lines])
+    return "\n".join([visible(headline(inspection)), "", *laid_out(fact_rows(inspection))])
+
+
+def laid_out(rows: list[tuple[str, str]]) -> list[str]:
+    """Return a line for each row that says something, their texts below one another."""
+    rows = [(label, text) for label, text in rows if text]
+    width = max((len(label) for label, _ in rows), default=0)
+    return [f"{label:<{width}}  {visible(text)}".rstrip() for label, text in rows]
 
 
 def headline(inspection: Inspection) -> str:
     """Return one sentence: the target, its architecture, distribution and C library."""
+    return f"{inspection.survey.target}: {spoken_facts(inspection)}"
+
+
+def spoken_facts(inspection: Inspection) -> str:
+    """Return architecture, distribution and C library as a sentence says them."""
     survey, arch = inspection.survey, inspection.arch
     machine = f"{_machine(arch)}, {arch.bits}-bit {arch.order}-endian"
     parts = [f"{name_of(arch, inspection)} ({machine})"]
@@ -50,7 +59,7 @@ def headline(inspection: Inspection) -> str:
     if survey.distribution is not None:
         parts.append(survey.distribution.pretty_name)
     parts.append(survey.libc or ("static" if survey.loader is None else "unknown C library"))
-    return f"{survey.target}: {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def name_of(arch: Arch, inspection: Inspection) -> str:
@@ -60,7 +69,8 @@ def name_of(arch: Arch, inspection: Inspection) -> str:
     return arch.name if arch.name in _AMBIGUOUS else arch.debian or arch.name
 
 
-def _rows(inspection: Inspection) -> list[tuple[str, str]]:
+def fact_rows(inspection: Inspection) -> list[tuple[str, str]]:
+    """Return label and text of each fact, "" for what does not apply; the kind leads."""
     survey, arch, abi = inspection.survey, inspection.arch, inspection.abi
     distribution = survey.distribution.pretty_name if survey.distribution else "unknown"
     is_tree = survey.kind != "program"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from xbuild.cli.options import parse
 from xbuild.cli.output import complain, note
 from xbuild.cli.settings import build_request
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Plan
 
-USAGE = "xbuild run [OPTIONS] TREE [--] [COMMAND...]"
+USAGE = "xbuild run [OPTIONS] TREE|IMAGE [--] [COMMAND...]"
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
         return _print_plan(request, as_json="json" in parsed.flags)
     if "json" in parsed.flags:
         raise UsageError("--json goes with --dry-run")
-    plan = plan_run(request, remember=True)
+    plan = _plan(request, remember=True)
     for text in plan.notes:
         note(text)
     if "certify" in parsed.flags:
@@ -45,10 +47,25 @@ def main(arguments: list[str]) -> int:
     return Container(plan).run()
 
 
+def _plan(request: Request, *, remember: bool) -> Plan:
+    if not os.path.isdir(request.target):
+        from xbuild.image.recognise import is_image  # off the start path
+
+        if is_image(request.target):
+            from xbuild.image.run import plan_image_run
+
+            return plan_image_run(request, remember=remember)
+    if request.partition is not None or request.subvolume is not None or request.fsck:
+        raise UsageError(
+            "--partition, --subvolume and --fsck are for images", f"{request.target} is none"
+        )
+    return plan_run(request, remember=remember)
+
+
 def _print_plan(request: Request, *, as_json: bool) -> int:
     from xbuild.plan.explain import explain, to_json
 
-    plan = plan_run(request, remember=False)
+    plan = _plan(request, remember=False)
     print(to_json(plan) if as_json else explain(plan))
     return 0
 

@@ -48,6 +48,9 @@ def build_request(parsed: Parsed) -> Request:
         cpu=parsed.one("cpu"),
         terminal=terminal,
         term=os.environ.get("TERM") if terminal else None,
+        partition=parsed.one("partition"),
+        subvolume=parsed.one("subvolume"),
+        fsck="fsck" in parsed.flags,
     )
 
 

@@ -7,9 +7,9 @@ import click
 from xbuild.cli.options import OPTIONS, Option
 
 EPILOG = """\
-TREE is a directory with a root filesystem. Without COMMAND a login shell starts. The exit status
-is the command's own, 128+N after signal N, 125 when xbuild failed, 126 when the command cannot be
-executed, 127 when it is not there, and 2 for wrong usage.
+TREE is a directory with a root filesystem, or a disk image that has one. Without COMMAND a login
+shell starts. The exit status is the command's own, 128+N after signal N, 125 when xbuild failed,
+126 when the command cannot be executed, 127 when it is not there, and 2 for wrong usage.
 """
 
 

@@ -34,20 +34,33 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "private", "every mount: nothing below spreads to the host"
         case steps.BecomeInit():
             return "fork", "process 1 of a new PID namespace, which does the rest"
-        case steps.MountTree(source, read_only, recursive, id_map):
+        case steps.OpenImage(image, is_exclusive):
+            others = "no one else may" if is_exclusive else "others may read it, none write"
+            return "image", f"{image}, locked: {others}"
+        case steps.AttachLoop(partition, offset, size, read_only):
+            marks = _marks(read_only=read_only, recursive=False, id_map=None)
+            return "loop", f"{_part(partition)}, {size} bytes from {offset}{marks}"
+        case steps.CheckFilesystem(partition, argv):
+            return "check", f"{_part(partition)} by {' '.join(argv)}"
+        case steps.MountFilesystem(volume, _, filesystem, options):
+            words = [k if v is None else f"{k}={v}" for k, v in options]
+            given = f" ({','.join(words)})" if words else ""
+            return "mount", f"{_volume(volume)}, {filesystem}{given}"
+        case steps.MountTree(source, read_only, recursive, id_map, volume):
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
-            return "root", f"{source}{marks}"
-        case steps.MountOverlay(lower, recursive, id_map):
+            return "root", f"{_shown(source, volume)}{marks}"
+        case steps.MountOverlay(lower, recursive, id_map) as overlay:
             marks = _marks(read_only=False, recursive=recursive, id_map=id_map)
-            return "root", f"{lower}{marks}, changes on a tmpfs that vanishes"
+            tree = _shown(lower, overlay.volume)
+            return "root", f"{tree}{marks}, changes on a tmpfs that vanishes"
         case steps.Scaffold(directory, missing):
             return "scaffold", f"{directory} with {', '.join(path for path, _ in missing)}"
         case steps.Tmpfs(target, mode, owner, options):
             words = [f"mode={mode:o}", *(k if v is None else f"{k}={v}" for k, v in options)]
             return "tmpfs", f"{target} ({','.join(words)}){_owned(owner)}"
-        case steps.Bind(source, target, read_only, recursive, id_map):
+        case steps.Bind(source, target, read_only, recursive, id_map) as bind:
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
-            return "bind", f"{target} <- {source}{marks}"
+            return "bind", f"{target} <- {_shown(source, bind.volume)}{marks}"
         case steps.ReadOnlyOver(target):
             return "read-only", target
         case steps.Proc(target):
@@ -83,6 +96,19 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "exec", _command(step)
         case _:
             assert_never(step)
+
+
+def _part(partition: int) -> str:
+    return f"partition {partition}" if partition else "the whole image"
+
+
+def _volume(volume: str) -> str:
+    number, _, subvolume = volume.partition(":")
+    return _part(int(number)) + (f", subvolume {subvolume}" if subvolume else "")
+
+
+def _shown(source: str, volume: str | None) -> str:
+    return source if volume is None else f"{_volume(volume)} of {source}"
 
 
 def _command(step: steps.Exec) -> str:

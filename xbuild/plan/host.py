@@ -31,7 +31,7 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 # FS_ALLOW_IDMAP in fs/*/*.c, for the kernels that have mount_setattr(2); overlayfs lacks it.
 _IDMAPPABLE = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "msdos", "ntfs3", "erofs", "bcachefs")
+    ("ext4", "xfs", "btrfs", "f2fs", "vfat", "msdos", "ntfs3", "erofs", "bcachefs")
 )
 _IDMAPPABLE_SINCE = {"squashfs": (6, 2), "tmpfs": (6, 3), "ceph": (6, 7)}
 
@@ -150,12 +150,17 @@ class Host(Record):
     def can_idmap(self, path: HostPath, *, with_submounts: bool = False) -> bool:
         """Tell whether the file system at ``path`` can be shown by an idmapped mount."""
         mounts = (self.mount_of(path), *(self.mounts_below(path) if with_submounts else ()))
-        return self.kernel >= (5, 12) and all(self._is_idmappable(mount) for mount in mounts)
+        return all(self._is_idmappable(mount) for mount in mounts)
 
     def _is_idmappable(self, mount: Mount) -> bool:
-        since = _IDMAPPABLE_SINCE.get(mount.filesystem)
-        is_new_enough = since is not None and self.kernel >= since
-        return not mount.is_idmapped and (mount.filesystem in _IDMAPPABLE or is_new_enough)
+        return not mount.is_idmapped and self.can_idmap_type(mount.filesystem)
+
+    def can_idmap_type(self, filesystem: str) -> bool:
+        """Tell whether mounts of a type of file system can be idmapped."""
+        if self.kernel < (5, 12):
+            return False
+        since = _IDMAPPABLE_SINCE.get(filesystem)
+        return filesystem in _IDMAPPABLE or (since is not None and self.kernel >= since)
 
     @property
     def proc_is_masked(self) -> bool:

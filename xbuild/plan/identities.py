@@ -43,8 +43,13 @@ class Identities(Record):
         return Owner(self.owner.uid + uid, self.owner.gid + gid)
 
 
-def choose_identities(request: Request, survey: Survey, host: Host) -> Identities:
-    """Choose the id maps. Raises HostUnable when the request cannot be met."""
+def choose_identities(
+    request: Request, survey: Survey, host: Host, filesystem: str | None = None
+) -> Identities:
+    """Choose the id maps; ``filesystem`` is that of an image's root.
+
+    Raises HostUnable when the request cannot be met.
+    """
     if not host.has_own_proc:
         raise HostUnable(
             "Cannot map ids: no /proc is mounted here, or that of another PID namespace",
@@ -53,9 +58,9 @@ def choose_identities(request: Request, survey: Survey, host: Host) -> Identitie
     if host.privileged:
         if request.private_users == "identity":
             return _identity()
-        if host.can_idmap(request.target):
+        if host.can_idmap_type(filesystem) if filesystem else host.can_idmap(request.target):
             return _shifted()
-        filesystem = host.filesystem_of(request.target)
+        filesystem = filesystem or host.filesystem_of(request.target)
         note = (
             f"{filesystem} cannot be shown by an idmapped mount: root inside has the number of the"
             " host's root, confined by namespaces and locked mounts only"

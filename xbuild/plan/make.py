@@ -18,6 +18,7 @@ from xbuild.tree.survey import survey_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Account, Guest
     from xbuild.plan.identities import Identities
@@ -47,15 +48,27 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
         )
     host = Host.probe()
     with DirectoryReader(request.target) as reader:
-        survey = survey_directory(reader)
-        emulations = choose_emulation(survey, request, host, remember=remember)
-        registered = tuple(
-            GuestPath(e.entry.interpreter)
-            for e in emulations
-            if e.entry is not None and e.interpreter is not None
-        )
-        guest = read_guest(reader, request, registered)
-    return make_plan(request, survey, host, guest, emulations)
+        return plan_tree(request, host, reader, remember=remember)
+
+
+def plan_tree(
+    request: Request,
+    host: Host,
+    reader: DirectoryReader,
+    *,
+    remember: bool,
+    disk: Disk | None = None,
+) -> Plan:
+    """Read an open tree, which may be that of a mounted image, and decide: see plan_run()."""
+    survey = survey_directory(reader)
+    emulations = choose_emulation(survey, request, host, remember=remember)
+    registered = tuple(
+        GuestPath(e.entry.interpreter)
+        for e in emulations
+        if e.entry is not None and e.interpreter is not None
+    )
+    guest = read_guest(reader, request, registered)
+    return make_plan(request, survey, host, guest, emulations, disk)
 
 
 def make_plan(
@@ -64,14 +77,15 @@ def make_plan(
     host: Host,
     guest: Guest,
     emulations: tuple[Emulation, ...],
+    disk: Disk | None = None,
 ) -> Plan:
-    """Decide every step of one run. Pure.
+    """Decide every step of one run; the tree is on ``disk`` where the target is an image. Pure.
 
     Raises UsageError, TargetError, HostUnable for a request that cannot be met.
     """
-    ids = choose_identities(request, survey, host)
+    ids = choose_identities(request, survey, host, disk.root.filesystem if disk else None)
     assert survey.arch is not None
-    view = View(request, host, guest, ids, narrow_inodes=survey.arch.bits == 32)
+    view = View(request, host, guest, ids, narrow_inodes=survey.arch.bits == 32, disk=disk)
     view.assemble(emulations)
     outer: list[Step] = []
     if ids.outer is not None:

@@ -53,3 +53,6 @@ class Request(Record):
     cpu: str | None = None
     terminal: tuple[int, ...] = ()
     term: str | None = None
+    partition: str | None = None  # of an image: a number or a label
+    subvolume: str | None = None
+    fsck: bool = False

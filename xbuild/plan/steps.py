@@ -88,17 +88,63 @@ class PrivateMounts(Record):
     """Cut the propagation of every mount, so that nothing done from here on reaches the host."""
 
 
+class OpenImage(Record):
+    """Open a disk image and lock it (flock(2)), for as long as anything can use it.
+
+    It must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``.
+    """
+
+    image: HostPath
+    is_exclusive: bool
+    size: int
+    mtime_ns: int
+
+
+class AttachLoop(Record):
+    """Show a range of the image as a loop device, which goes with its last user (autoclear).
+
+    ``partition`` is 0 for an image that is one file system; ``offset`` and ``size`` in bytes.
+    """
+
+    partition: int
+    offset: int
+    size: int
+    read_only: bool = False
+
+
+class CheckFilesystem(Record):
+    """Have a program check and repair an attached partition; the device follows ``argv``."""
+
+    partition: int
+    argv: tuple[str, ...]
+
+
+class MountFilesystem(Record):
+    """Mount an attached partition, visible nowhere yet: MountTree or Bind show ``volume``.
+
+    What was written is flushed at the end of the run, before process 1 ends.
+    """
+
+    volume: str
+    partition: int
+    filesystem: str
+    options: tuple[tuple[str, str | None], ...] = ()
+    read_only: bool = False
+
+
 class MountTree(Record):
     """Make ``source`` the root of the container's view.
 
     ``id_map`` presents the files' owners through an idmapped mount: what is ``inside`` on disk
-    is ``outside`` for the kernel. ``recursive`` also shows what is mounted below it.
+    is ``outside`` for the kernel. ``recursive`` also shows what is mounted below it. With
+    ``volume`` it is that one of the image ``source``.
     """
 
     source: HostPath
     read_only: bool = False
     recursive: bool = False
     id_map: IdMap | None = None
+    volume: str | None = None
 
 
 class MountOverlay(Record):
@@ -110,6 +156,7 @@ class MountOverlay(Record):
     owner: Owner = Owner()
     in_user_namespace: bool = False
     size: str | None = None
+    volume: str | None = None
 
 
 class Scaffold(Record):
@@ -136,7 +183,7 @@ class Tmpfs(Record):
 
 
 class Bind(Record):
-    """Show a file or directory of the host at ``target``."""
+    """Show a file or directory of the host at ``target``, or a ``volume`` of the image."""
 
     source: HostPath
     target: GuestPath
@@ -146,6 +193,7 @@ class Bind(Record):
     create: Create = "no"
     owner: Owner = Owner()
     nodev: bool = True
+    volume: str | None = None
 
 
 class ReadOnlyOver(Record):
@@ -274,6 +322,10 @@ if TYPE_CHECKING:
         | ForbidNamespaces
         | BecomeInit
         | PrivateMounts
+        | OpenImage
+        | AttachLoop
+        | CheckFilesystem
+        | MountFilesystem
         | MountTree
         | MountOverlay
         | Scaffold

@@ -12,6 +12,7 @@ from xbuild.record import GuestPath, HostPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Guest, Place
     from xbuild.plan.host import Host
@@ -45,9 +46,17 @@ class View:
     """Collects the steps that assemble a container's view, and the notes about it."""
 
     def __init__(
-        self, request: Request, host: Host, guest: Guest, ids: Identities, *, narrow_inodes: bool
+        self,
+        request: Request,
+        host: Host,
+        guest: Guest,
+        ids: Identities,
+        *,
+        narrow_inodes: bool,
+        disk: Disk | None = None,
     ) -> None:
         self._request = request
+        self._disk = disk
         self._host = host
         self._guest = guest
         self._ids = ids
@@ -65,8 +74,13 @@ class View:
 
     def assemble(self, emulations: tuple[Emulation, ...]) -> None:
         """Put all steps in order."""
-        self._mount_root()
+        if self._disk is None:
+            self._mount_root()
+        else:
+            self._mount_image(self._disk)
         at = len(self.steps)
+        if self._disk is not None:
+            self._mount_volumes(self._disk)
         for place, name in zip(self._guest.api, API_DIRECTORIES, strict=True):
             if self._create_if_missing(place, "directory", name) == "directory":
                 self._add(steps.Directory(place.path, 0o755, self._ids.owner))
@@ -116,6 +130,46 @@ class View:
             self._add(steps.MountTree(request.target, request.read_only, recursive, ids.tree))
         if below and not recursive:
             self._mount_below()
+
+    def _mount_image(self, disk: Disk) -> None:
+        from xbuild.plan.disk import open_steps  # only for images
+
+        request, ids = self._request, self._ids
+        image, volume = request.target, disk.root.name
+        self._add(*open_steps(disk))
+        if request.ephemeral:
+            in_user_namespace = ids.outer is not None
+            self._add(
+                steps.MountOverlay(
+                    image, False, ids.tree, ids.owner, in_user_namespace, volume=volume
+                )
+            )
+        else:
+            self._add(steps.MountTree(image, disk.root.read_only, False, ids.tree, volume))
+        self.notes += disk.notes
+
+    def _mount_volumes(self, disk: Disk) -> None:
+        """Show the image's other file systems where its fstab says."""
+        for seat in disk.seats:
+            create = self._create_if_missing(seat.place, "directory", seat.target)
+            self._add(
+                steps.Bind(
+                    disk.image,
+                    seat.place.path,
+                    seat.volume.read_only,
+                    recursive=False,
+                    id_map=self._volume_map(seat.volume.filesystem),
+                    create=create,
+                    owner=self._ids.owner,
+                    volume=seat.volume.name,
+                )
+            )
+            if self._request.ephemeral:
+                self.notes.append(f"{seat.target} is a mount of its own: read-only in this run")
+        self._add(*(steps.ReadOnlyOver(path) for path in disk.closed))
+
+    def _volume_map(self, filesystem: str) -> steps.IdMap | None:
+        return self._ids.tree if self._host.can_idmap_type(filesystem) else None
 
     def _mount_below(self) -> None:
         target = self._request.target

@@ -248,6 +248,11 @@ def ioctl(fd: int, request: int, argument: bytes) -> None:
     _check(_ioctl(fd, request, argument))
 
 
+def syncfs(fd: int) -> None:
+    """Write back the file system of ``fd``; raises what failed since it was opened (syncfs(2))."""
+    _check(_bind("syncfs", 1)(fd))
+
+
 def open_tree(dirfd: int, path: str, flags: int) -> int:
     """Return a descriptor of a mount, or with OPEN_TREE_CLONE of a detached copy (open_tree(2))."""
     flags |= OPEN_TREE_CLOEXEC

@@ -13,8 +13,10 @@ from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    OnImage = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
     Ordinary = (
-        steps.ForbidNamespaces
+        OnImage
+        | steps.ForbidNamespaces
         | steps.PrivateMounts
         | steps.MountTree
         | steps.MountOverlay
@@ -92,6 +94,22 @@ def apply(stage: Stage, step: Ordinary) -> None:
             _linux.sethostname(name)
         case steps.LoopbackUp():
             network.loopback_up()
+        case _:
+            _apply_to_image(stage, step)
+
+
+def _apply_to_image(stage: Stage, step: OnImage) -> None:
+    from xbuild.sandbox import disks  # off the start path: most plans are for directories
+
+    match step:
+        case steps.OpenImage():
+            disks.open_image(stage, step)
+        case steps.AttachLoop():
+            disks.attach(stage, step)
+        case steps.CheckFilesystem():
+            disks.check(stage, step)
+        case steps.MountFilesystem():
+            disks.mount_filesystem(stage, step)
         case _:
             assert_never(step)
 

@@ -34,15 +34,23 @@ else:
 
 
 class Lines:
-    """What a run's children were given: how to report, and to whom to hand a terminal."""
+    """What a run's children were given: how to report, and to whom to hand a terminal.
 
-    def __init__(self, reports: Reports, console: ConsoleSender | None) -> None:
+    ``ending`` carries a report from the end of the run, where there is something to write back.
+    """
+
+    def __init__(
+        self, reports: Reports, console: ConsoleSender | None, ending: Reports | None = None
+    ) -> None:
         self.reports = reports
         self.console = console
+        self.ending = ending
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
         self.reports.close_sender()
+        if self.ending is not None:
+            self.ending.close_sender()
         if self.console is not None:
             self.console.close()
 

@@ -139,7 +139,7 @@ def _process_differences(before: Witness, after: Witness) -> Iterator[str]:
 
 def _freedom(before: Witness, after: Witness, target: HostPath) -> str:
     tree = os.path.realpath(target)
-    if not os.path.isdir(tree):
+    if not os.path.exists(tree):
         return f"{target} is gone"
     holding = _holding(after, tree)
     if holding:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    Phase = Literal["step", "exec", "loader"]
+    Phase = Literal["step", "exec", "loader", "flush"]
 
 _LIMIT = 65536
 
@@ -19,7 +19,8 @@ _LIMIT = 65536
 class Report(Record):
     """Why a run could not start: the step's index in the plan, errno and what it was about.
 
-    ``loader``: the command is there, but what the kernel needs to start it is not.
+    ``loader``: the command is there, but what the kernel needs to start it is not. ``flush``: it
+    has run, but what it wrote could not be written back.
     """
 
     phase: Phase

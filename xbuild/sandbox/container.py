@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import SetupFailed
-from xbuild.plan.steps import EnterNamespaces
+from xbuild.plan.steps import EnterNamespaces, OpenImage
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
     Lines,
@@ -44,7 +44,8 @@ class Container:
         """
         _open_standard_descriptors()
         relay = _relay_for(self._plan.command.terminal)
-        lines = Lines(Reports(), relay.sender if relay is not None else None)
+        ending = Reports() if writes_to_image(self._plan) else None
+        lines = Lines(Reports(), relay.sender if relay is not None else None, ending)
         with Forwarding() as forwarding:
             watched = self._start(lines)
             try:
@@ -54,6 +55,8 @@ class Container:
                     relay.run(watched.has_ended)
                 report = lines.reports.receive()
                 status = watched.wait()
+                if report is None and ending is not None:
+                    report = ending.receive()
             finally:
                 watched.end()
         if report is not None:
@@ -106,6 +109,11 @@ class Container:
 
         subject = str(error.filename or "")
         return explain_report(Report("step", index, error.errno or 0, subject), self._plan)
+
+
+def writes_to_image(plan: Plan) -> bool:
+    """Tell whether a run can leave something to be written back to a disk image."""
+    return any(isinstance(step, OpenImage) and step.is_exclusive for step in plan.steps)
 
 
 def outer_user_namespace(plan: Plan) -> IdMap | None:

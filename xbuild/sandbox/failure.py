@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Plan, Step
     from xbuild.sandbox.channel import Report
 
+_ON_IMAGE = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
 _NO_WORD = "''"
 _REFUSED = (errno.EPERM, errno.EACCES)
 
@@ -38,6 +39,10 @@ def explain_report(report: Report, plan: Plan) -> XbuildError:
     step = plan.steps[report.index]
     if report.phase in ("exec", "loader"):
         return _command_failure(report, plan)
+    if report.phase == "flush" or isinstance(step, _ON_IMAGE):
+        from xbuild.sandbox.disk_failure import explain_image_report
+
+        return explain_image_report(report, plan)
     verb, rest = describe(step)
     what = f"{verb} {rest}".splitlines()[0]
     if step_is_chdir(step, report):

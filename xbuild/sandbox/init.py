@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.steps import Exec
     from xbuild.sandbox.assembly import Lines
+    from xbuild.sandbox.disks import AttachedDisk
     from xbuild.sandbox.stage import Stage
 
     _T = TypeVar("_T")
@@ -48,7 +49,8 @@ def wait_for(pid: int) -> int:
 def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
-    _close_all_but({stage.binfmt, *reporting, *_descriptors_of(lines)})
+    kept = _kept_to_the_end(stage, lines)
+    _close_all_but({*kept, *reporting, *_descriptors_of(lines)})
     terminal = lines.console.hand_over() if lines.console is not None else None
     if terminal is None and command.uid == command.gid == 0:
         child = _spawn(command, lines, index)
@@ -56,10 +58,30 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
         child = os.fork()
         if child == 0:
             _start(command, lines, index, terminal)
-    _close_all_but({stage.binfmt, *_descriptors_of(lines)})
+    _close_all_but({*_descriptors_of(lines), *kept})
     signals.forward_as_terminal_to(child)
     _linux.prctl_name(b"xbuild-init")
-    os._exit(_reap_until(child))
+    status = _reap_until(child)
+    if stage.disk is not None:
+        _write_back(stage.disk, lines, index)
+    os._exit(status)
+
+
+def _kept_to_the_end(stage: Stage, lines: Lines) -> set[int]:
+    kept = {stage.binfmt}
+    if stage.disk is not None:
+        kept |= stage.disk.descriptors()
+    if lines.ending is not None:
+        kept.update(lines.ending.descriptors())
+    return kept
+
+
+def _write_back(disk: AttachedDisk, lines: Lines, index: int) -> None:
+    signals.ignore_forwarded()  # once more would not make it quicker
+    failed = disk.finish()
+    if failed is not None and lines.ending is not None:
+        volume, error = failed
+        lines.ending.send(Report("flush", index, error.errno or 0, volume))
 
 
 def _descriptors_of(lines: Lines) -> tuple[int, ...]:

@@ -18,11 +18,20 @@ _PLAIN_DATA = _BASIC | _linux.MOUNT_ATTR_NOEXEC
 _SCAFFOLD_LIMIT = 4096  # entries; each one costs a mount
 
 
-def new_mount(filesystem: str, options: tuple[tuple[str, str | None], ...], attributes: int) -> int:
-    """Return a detached mount of a fresh superblock; the caller owns the descriptor."""
+def new_mount(
+    filesystem: str,
+    options: tuple[tuple[str, str | None], ...],
+    attributes: int,
+    *,
+    source: str = "",
+) -> int:
+    """Return a detached mount of a fresh superblock; the caller owns the descriptor.
+
+    Without ``source``, a device, it is named for its type, as mount -t proc proc shows it.
+    """
     context = _linux.fsopen(filesystem)
     try:
-        _linux.fsconfig_string(context, "source", filesystem)  # as mount -t proc proc shows it
+        _linux.fsconfig_string(context, "source", source or filesystem)
         for key, value in options:
             if value is None:
                 _linux.fsconfig_flag(context, key)
@@ -74,7 +83,7 @@ def _restrict(
 
 def mount_tree(stage: Stage, step: steps.MountTree) -> None:
     """Attach the tree in this private namespace, and make it the view."""
-    tree = copy_tree(step.source, recursive=step.recursive)
+    tree = _tree_of(stage, step.source, step.volume, recursive=step.recursive)
     attributes = _linux.MOUNT_ATTR_NODEV | (_linux.MOUNT_ATTR_RDONLY if step.read_only else 0)
     _restrict(
         stage,
@@ -87,9 +96,17 @@ def mount_tree(stage: Stage, step: steps.MountTree) -> None:
     _become_view(stage, tree)
 
 
+def _tree_of(stage: Stage, path: str, volume: str | None, *, recursive: bool) -> int:
+    if volume is None:
+        return copy_tree(path, recursive=recursive)
+    from xbuild.sandbox.disks import take_volume  # loaded before, by the steps that mounted it
+
+    return take_volume(stage, volume)
+
+
 def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     """Attach an overlay of the tree and a detached tmpfs, and make it the view."""
-    lower = copy_tree(step.lower, recursive=step.recursive)
+    lower = _tree_of(stage, step.lower, step.volume, recursive=step.recursive)
     _restrict(
         stage,
         lower,
@@ -218,8 +235,9 @@ def tmpfs(stage: Stage, step: steps.Tmpfs) -> None:
 def bind(stage: Stage, step: steps.Bind) -> None:
     """Show a file or directory of the host."""
     create_mount_point(stage, step.target, step.create, step.owner)
-    copy = copy_tree(step.source, recursive=step.recursive)
-    attributes = _linux.MOUNT_ATTR_NOSUID
+    copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive)
+    # A volume of the image is part of the tree: its set-user-ID programs keep working.
+    attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None else 0
     attributes |= _linux.MOUNT_ATTR_RDONLY if step.read_only else 0
     attributes |= _linux.MOUNT_ATTR_NODEV if step.nodev else 0
     _restrict(

@@ -99,6 +99,12 @@ def _handle_forwarded(handler: Handler) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
+def ignore_forwarded() -> None:
+    """Be deaf to what was passed on so far."""
+    for number in FORWARDED:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def send(pid: int, number: int) -> bool:
     """Send a signal; False when there is nobody to get it."""
     try:

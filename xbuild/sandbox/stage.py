@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap, Owner
     from xbuild.record import GuestPath
+    from xbuild.sandbox.disks import AttachedDisk
 
 _BELOW = _linux.RESOLVE_IN_ROOT | _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_NO_MAGICLINKS
 
@@ -27,6 +28,7 @@ class Stage:
         self.has_own_mounts = False  # whether this process left the host's mount namespace
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
+        self.disk: AttachedDisk | None = None  # the image, where the tree is in one
         self.limits = -1  # /proc/sys/user, once kept
 
     def keep_limits(self) -> None:

@@ -110,6 +110,11 @@ class ForwardStream:
         """Return how many bytes were passed."""
         return self._position
 
+    @property
+    def consumed(self) -> int:
+        """Return how many bytes of the file itself were read so far, for progress."""
+        return self._file.tell()
+
     def allow(self, size: int) -> None:
         """Let read() return at most ``size`` bytes in total until the next call.
 

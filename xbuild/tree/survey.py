@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xbuild.tree.distribution import Distribution
     from xbuild.tree.resolve import TreeReader
 
-    Kind = Literal["directory", "archive", "program"]
+    Kind = Literal["directory", "archive", "program", "image"]
 
 SAMPLE = 256  # headers, for a person who asked
 SAMPLE_AT_START = 32  # headers, at each start of a container

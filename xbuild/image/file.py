@@ -1,0 +1,80 @@
+"""An image as an open file: a regular file or a block device, by descriptor and not by name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from types import TracebackType
+from typing import Self
+
+from xbuild.errors import DamagedImage, ImageError
+from xbuild.record import HostPath
+from xbuild.tree.resolve import kind_of, target_error
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class ImageFile:
+    """An image opened for reading. Owns ``fd`` until close(); ``size`` is in bytes.
+
+    ``label`` names the image in messages, which is its path unless it was unpacked. With
+    ``by_kernel`` its file systems are read by mounting them where the kernel knows them: much
+    faster than by programs, and root may.
+    """
+
+    by_kernel = False
+
+    def __init__(self, path: HostPath, *, label: str = "") -> None:
+        """Open ``path``, following symlinks. Raises TargetError, ImageError, DamagedImage."""
+        self.path = path
+        self.label = label or path
+        try:
+            self.fd = os.open(path, _FLAGS)
+        except (OSError, ValueError) as error:
+            raise target_error(self.label, error) from error
+        try:
+            self.size = self._measure()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    @property
+    def argument(self) -> str:
+        """Return the name by which a child that inherits ``fd`` opens the image."""
+        return f"/proc/self/fd/{self.fd}"
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return at most ``size`` bytes at ``offset``; fewer at the end. Raises ImageError."""
+        try:
+            return os.pread(self.fd, size, offset)
+        except OSError as error:
+            raise ImageError(f"Cannot read {self.label}: {error.strerror}") from error
+
+    def _measure(self) -> int:
+        mode = os.fstat(self.fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise ImageError(f"{self.label} is {kind_of(mode)}, not an image")
+        try:
+            size = os.lseek(self.fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise ImageError(f"Cannot read {self.label}: {error.strerror}") from error
+        if size == 0:
+            raise DamagedImage(f"{self.label} is empty", "fetch or make it again")
+        return size

@@ -1,0 +1,94 @@
+"""The disk image of a run: what of it is attached, checked and mounted, and the steps for that.
+
+Off the start path: loaded where a plan is made for an image.
+"""
+
+from __future__ import annotations
+
+from xbuild.plan import steps
+from xbuild.record import GuestPath, HostPath, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.guest import Place
+    from xbuild.plan.steps import Step
+
+
+class Volume(Record):
+    """A file system to be mounted: a partition, or a subvolume of one (btrfs).
+
+    ``offset`` and ``size`` of the partition are in bytes, ``options`` those of the mount. ``check``
+    is the program that repairs it beforehand.
+    """
+
+    partition: int
+    offset: int
+    size: int
+    filesystem: str
+    subvolume: str | None = None
+    options: tuple[tuple[str, str | None], ...] = ()
+    read_only: bool = False
+    check: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name that the steps know it by."""
+        return f"{self.partition}:{self.subvolume}" if self.subvolume else str(self.partition)
+
+
+class Seat(Record):
+    """A volume that fstab wants mounted at ``place``, which it calls ``target``."""
+
+    volume: Volume
+    place: Place
+    target: GuestPath
+
+
+class Disk(Record):
+    """An image as it was found. ``is_exclusive``: this run may write to it.
+
+    ``seats`` are in the order of mounting; ``closed`` are mount points that stay read-only, for
+    what belongs there cannot be mounted.
+    """
+
+    image: HostPath
+    size: int
+    mtime_ns: int
+    is_exclusive: bool
+    root: Volume
+    seats: tuple[Seat, ...] = ()
+    closed: tuple[GuestPath, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """All that is mounted, the root first."""
+        return (self.root, *(seat.volume for seat in self.seats))
+
+
+def open_steps(disk: Disk) -> list[Step]:
+    """Return the steps that make every volume of an image available."""
+    found: list[Step] = [
+        steps.OpenImage(disk.image, disk.is_exclusive, disk.size, disk.mtime_ns),
+    ]
+    attached: set[int] = set()
+    for volume in disk.volumes:
+        if volume.partition not in attached:
+            attached.add(volume.partition)
+            found += _attach(volume, read_only=not disk.is_exclusive)
+        found.append(_mount(volume))
+    return found
+
+
+def _attach(volume: Volume, *, read_only: bool) -> list[Step]:
+    number = volume.partition
+    found: list[Step] = [steps.AttachLoop(number, volume.offset, volume.size, read_only)]
+    if volume.check:
+        found.append(steps.CheckFilesystem(number, volume.check))
+    return found
+
+
+def _mount(volume: Volume) -> Step:
+    return steps.MountFilesystem(
+        volume.name, volume.partition, volume.filesystem, volume.options, volume.read_only
+    )
