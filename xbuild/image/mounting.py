@@ -139,6 +139,7 @@ def _hold_mounted(
     stage.disk = AttachedDisk(image, fd)
     try:
         _linux.unshare(_linux.CLONE_NEWNS)
+        stage.has_own_mounts = True
         apply(stage, steps.PrivateMounts())
         _mount(stage, read_only(root))
         apply(stage, steps.MountTree(image, True, volume=root.name))
