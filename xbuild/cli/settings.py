@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
+_MODE_LIMIT = 0o7777
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -146,10 +147,10 @@ def _tmpfs(text: str) -> TmpfsRequest:
 
 
 def _octal(value: str, text: str) -> int:
-    try:
-        return int(value, 8)
-    except ValueError as error:
-        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}") from error
+    is_octal = value != "" and not value.strip("01234567")
+    if not is_octal or int(value, 8) > _MODE_LIMIT:
+        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}", "such as mode=1777")
+    return int(value, 8)
 
 
 def _environment(parsed: Parsed) -> tuple[tuple[str, str], ...]:
