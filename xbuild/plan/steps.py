@@ -89,7 +89,7 @@ class PrivateMounts(Record):
 
 
 class MountTree(Record):
-    """Make ``source`` the root of the container's view.
+    """Make ``source``, a path free of symbolic links, the root of the container's view.
 
     ``id_map`` presents the files' owners through an idmapped mount: what is ``inside`` on disk
     is ``outside`` for the kernel. ``recursive`` also shows what is mounted below it.
@@ -136,7 +136,10 @@ class Tmpfs(Record):
 
 
 class Bind(Record):
-    """Show a file or directory of the host at ``target``."""
+    """Show a file or directory of the host at ``target``.
+
+    ``is_real``: a symbolic link on the way to ``source`` is somebody's trick, and an error.
+    """
 
     source: HostPath
     target: GuestPath
@@ -146,6 +149,7 @@ class Bind(Record):
     create: Create = "no"
     owner: Owner = Owner()
     nodev: bool = True
+    is_real: bool = False
 
 
 class ReadOnlyOver(Record):

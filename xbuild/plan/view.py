@@ -125,7 +125,11 @@ class View:
                 continue
             id_map = self._ids.tree if self._host.can_idmap(mount.point) else None
             read_only = self._request.read_only or self._is_overlay
-            self._add(steps.Bind(mount.point, place, read_only, recursive=False, id_map=id_map))
+            self._add(
+                steps.Bind(
+                    mount.point, place, read_only, recursive=False, id_map=id_map, is_real=True
+                )
+            )
             if self._is_overlay:
                 self.notes.append(f"{place} is a mount of its own: read-only in this container")
 
