@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from xbuild.errors import TargetError, UsageError
+from xbuild.errors import HostUnable, TargetError, UsageError
 from xbuild.plan import steps
 from xbuild.plan.guest import API_DIRECTORIES
 from xbuild.plan.request import TmpfsRequest
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Guest, Place
-    from xbuild.plan.host import Host
+    from xbuild.plan.host import Host, Mount
     from xbuild.plan.identities import Identities
     from xbuild.plan.request import BindRequest, Request
     from xbuild.plan.steps import Create, Step
@@ -103,6 +103,8 @@ class View:
         # An ordinary user may not copy a mount without those below it: mount_namespaces(7).
         recursive = bool(below) and ids.outer is not None
         if self._is_overlay:
+            if recursive:
+                raise _no_overlay(request.target, below)
             self._add(
                 steps.MountOverlay(
                     request.target,
@@ -351,6 +353,16 @@ class View:
                 owner=self._ids.owner,
             )
         )
+
+
+def _no_overlay(target: HostPath, below: tuple[Mount, ...]) -> HostUnable:
+    """Say that overlayfs refuses a lower layer with mounts that may not be left out (EINVAL)."""
+    points = ", ".join(mount.point for mount in below[:3])
+    return HostUnable(
+        f"Cannot put an overlay over {target}: {points} is mounted in it, which only root may leave"
+        " out",
+        "unmount what is mounted in the tree, run without --ephemeral, or run as root",
+    )
 
 
 def device_bind(

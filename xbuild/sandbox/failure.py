@@ -83,6 +83,11 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             f"{plain}: a file system there has no idmapped mounts, or is idmapped already",
             "--private-users identity does without them",
         )
+    if isinstance(step, steps.Scaffold) and report.errno == errno.E2BIG:
+        return (
+            "it has too many entries, each of which would take a mount",
+            "make the mount point in the tree, or add --ephemeral",
+        )
     place = report.subject
     if isinstance(step, steps.Bind | steps.Tmpfs) and place and step.target.endswith(place):
         return f"{plain}: nothing is there to mount on, nor can it be made", "name another place"

@@ -231,6 +231,13 @@ def test_what_a_run_can_do_without_is_no_obstacle(tmp_path: os.PathLike[str]) ->
     assert not found.home_exists
 
 
+def test_a_home_may_come_from_outside(tmp_path: os.PathLike[str]) -> None:
+    wanted = request(binds=(BindRequest(HostPath("/etc"), GuestPath("/root/")),))
+    with DirectoryReader(make_tree(tmp_path, {"bin": None})) as reader:
+        assert read_guest(reader, wanted).home_exists
+        assert not read_guest(reader, request()).home_exists
+
+
 def test_sources_are_looked_at(tmp_path: os.PathLike[str]) -> None:
     with DirectoryReader(make_tree(tmp_path, {"bin": None})) as reader:
         wanted = BindRequest(HostPath("/dev/null"), GuestPath("/x"))

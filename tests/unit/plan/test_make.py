@@ -215,6 +215,17 @@ def test_kinds_of_source_and_target_must_agree(
         plan_of(facts(request=request(binds=(bind,)), guest=found))
 
 
+def test_users_cannot_put_an_overlay_over_mounts() -> None:
+    proc = Mount(HostPath(f"{TREE}/proc"), "proc", 30, 20)
+    mounts = (ROOT_MOUNT, PROC_MOUNT, proc)
+    wanted = request(ephemeral=True)
+    with pytest.raises(HostUnable, match=f"{TREE}/proc is mounted in it"):
+        plan_of(facts(request=wanted, host=user_host(mounts=mounts)))
+    assert "overlay" not in plan_of(facts(request=wanted, host=host(mounts=mounts))).notes
+    plan = plan_of(facts(host=user_host(mounts=mounts)))
+    assert "with what is mounted below" in explain(plan)
+
+
 def test_no_shell_and_no_command() -> None:
     with pytest.raises(UsageError, match="neither /bin/bash nor /bin/sh"):
         plan_of(facts(request=request(command=()), survey=survey(shell=None)))
