@@ -191,7 +191,7 @@ class View:
         else:
             self._add(steps.Proc(target))
         names = self._host.proc_entries
-        if self._ids.kind in ("identity", "nested"):
+        if self._ids.kind in ("identity", "nested"):  # root inside may have the host's number
             names = tuple(sorted({*names, *self._host.changeable_proc_entries}))
         for name in names:
             self._add(steps.ReadOnlyOver(GuestPath(f"{target}/{name}")))
