@@ -130,6 +130,27 @@ def test_users_are_read_inside(
     assert f"The tree has no user '{SECRET}'" in done.stderr
 
 
+def test_names_in_a_tree_do_not_reach_the_terminal(
+    root: Runner, small_tree: Callable[[User], HostPath]
+) -> None:
+    tree = small_tree(root.user)
+    replace_by_link(f"{tree}/tmp", "evil\x1b]0;title\x07")
+    for options in ((), ("--dry-run",)):
+        done = root.run(*options, tree, "--", "/bin/greet")
+        assert done.returncode == 0
+        assert "evil\\x1b]0;title\\x07" in done.stdout + done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_number_of_any_length_is_no_user_id(
+    root: Runner, small_tree: Callable[[User], HostPath]
+) -> None:
+    tree = small_tree(root.user)
+    write_program(f"{tree}/etc/passwd", f"long:x:{'9' * 5000}:0::/:/bin/greet\n")
+    done = root.run("--user=long", tree, "--", "/bin/greet")
+    assert (done.returncode, "The tree has no user 'long'" in done.stderr) == (2, True)
+
+
 def test_links_that_change_meanwhile_lead_nowhere_outside(
     root: Runner,
     small_tree: Callable[[User], HostPath],

@@ -23,6 +23,7 @@ API_DIRECTORIES = (
     GuestPath("/tmp"),
 )
 _ACCOUNT_FILE_LIMIT = 1 << 20  # bytes
+_ID_DIGITS = 20  # leading zeros and all; ids have 32 bits
 
 
 class Place(Record):
@@ -268,7 +269,7 @@ def _read_account(reader: DirectoryReader, user: str | None) -> Account:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS
 
 
 def _home(text: str) -> GuestPath:
