@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.installation import CHECKOUT
 from tests.runs import Runner, notes
 from xbuild.record import HostPath
 
@@ -113,12 +114,13 @@ def test_proc_of_another_pid_namespace(runner: Runner) -> None:
 def test_xbuild_inside_xbuild(runner: Runner) -> None:
     """The host's own tree is one like any other; a container in a container needs no privilege."""
     inner = ["/usr/bin/python3", "-IS", *runner.argv(runner.tree("arm64"), "uname", "-m")]
-    if runner.kind == "root":  # its launcher may name a Python in /tmp, which is another there
-        library = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        code = f"import sys; sys.path.insert(0, {os.path.dirname(library)!r});"
+    options: list[str] = []
+    if runner.kind == "root":  # its launcher and checkout may be in /tmp, which is another there
+        options = ["--bind-ro", f"{CHECKOUT}:/mnt"]
+        code = "import sys; sys.path.insert(0, '/mnt');"
         code += "from xbuild.cli.main import main; sys.exit(main())"
         inner = ["/usr/bin/python3", "-ISc", code, *inner[3:]]
-    done = runner.run("/", *inner)
+    done = runner.run(*options, "/", *inner)
     assert done.stdout == "aarch64\n", done.stderr
 
 
