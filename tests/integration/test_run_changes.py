@@ -141,3 +141,22 @@ def test_tree_that_is_a_mount_point_with_mounts_below(root: Runner) -> None:
     wanted = ["data", "/proc/1/comm", "data", "ro", "/mnt/srv/data/new"]
     assert done.stdout.split() == wanted, done.stderr
     assert any("/srv is a mount of its own" in note for note in notes(done))
+
+
+def test_overlay_over_mounts_as_a_user(single: Runner) -> None:
+    tree = single.tree("arm64")
+    words = [*single.argv("--ephemeral", tree, "true")]
+    script = f'mount -t tmpfs tmpfs {tree}/srv && exec "$@"'
+    done = single.user.run(["unshare", "-Urm", "sh", "-c", script, "sh", *words])
+    assert (done.returncode, f"{tree}/srv is mounted in it" in done.stderr) == (125, True)
+
+
+def test_directory_with_too_many_entries(root: Runner, fresh_tree: Fresh) -> None:
+    tree = fresh_tree("arm64", root.user)
+    os.mkdir(f"{tree}/srv/many")
+    for number in range(4097):
+        os.symlink("x", f"{tree}/srv/many/{number}")
+    words = ("--bind", "/etc:/srv/many/new", tree, "true")
+    done = root.run(*words)
+    assert (done.returncode, "too many entries" in done.stderr) == (125, True), done.stderr
+    assert root.run("--ephemeral", *words).returncode == 0

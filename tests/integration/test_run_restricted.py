@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.installation import CHECKOUT
 from tests.runs import Runner, notes
 from xbuild.record import HostPath
 
@@ -113,12 +114,13 @@ def test_proc_of_another_pid_namespace(runner: Runner) -> None:
 def test_xbuild_inside_xbuild(runner: Runner) -> None:
     """The host's own tree is one like any other; a container in a container needs no privilege."""
     inner = ["/usr/bin/python3", "-IS", *runner.argv(runner.tree("arm64"), "uname", "-m")]
-    if runner.kind == "root":  # its launcher may name a Python in /tmp, which is another there
-        library = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        code = f"import sys; sys.path.insert(0, {os.path.dirname(library)!r});"
+    options: list[str] = []
+    if runner.kind == "root":  # its launcher and checkout may be in /tmp, which is another there
+        options = ["--bind-ro", f"{CHECKOUT}:/mnt"]
+        code = "import sys; sys.path.insert(0, '/mnt');"
         code += "from xbuild.cli.main import main; sys.exit(main())"
         inner = ["/usr/bin/python3", "-ISc", code, *inner[3:]]
-    done = runner.run("/", *inner)
+    done = runner.run(*options, "/", *inner)
     assert done.stdout == "aarch64\n", done.stderr
 
 
@@ -180,3 +182,45 @@ def test_tree_by_a_relative_path_and_through_links(runner: Runner) -> None:
         assert runner.output(".", "uname", "-m", cwd=tree) == "aarch64\n"
     finally:
         os.unlink(link)
+
+
+@pytest.mark.parametrize("limit", ["--nproc=1", "--nproc=3", "--nofile=9", "--nofile=12"])
+def test_limits_of_the_session(runner: Runner, limit: str) -> None:
+    """Whatever runs out first: an explanation, no traceback, nothing left."""
+    words = runner.argv(runner.tree("arm64"), "true")
+    assert runner.user.run(words).returncode == 0
+    done = runner.user.run(["prlimit", limit, *words])
+    if runner.kind == "root" and done.returncode == 0:
+        return  # CAP_SYS_RESOURCE is above the number of processes
+    assert done.returncode in (125, 126), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Resource temporarily unavailable" in done.stderr or "Too many open" in done.stderr
+
+
+def test_working_directory_that_is_gone(runner: Runner) -> None:
+    tree = runner.tree("arm64")
+    for words, status in ((["relative"], 2), (["-b", "x:/mnt", tree], 2), ([tree, "pwd"], 0)):
+        script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+        done = runner.user.run(["sh", "-c", script, "sh", *runner.argv(*words)])
+        assert done.returncode == status, done.stderr
+        assert ("the working directory was removed" in done.stderr) == (status == 2)
+
+
+@pytest.mark.parametrize(("option", "status"), [("noexec", 126), ("ro", 0), ("nosuid", 0)])
+def test_tree_mounted_with_restrictions(
+    runner: Runner, surrounded: Surroundings, option: str, status: int
+) -> None:
+    tree = runner.tree("arm64")
+    script = f"mount --bind {tree} /mnt && mount -o remount,bind,{option} /mnt"
+    for words in ((), ("--ephemeral",)):
+        done = surrounded(script, runner, *words, "/mnt", "/bin/true")
+        assert done.returncode == status or words, done.stderr
+        assert ("mounted noexec" in done.stderr) == (done.returncode == 126)
+
+
+def test_twenty_at_once(runner: Runner) -> None:
+    tree = runner.tree("arm64")
+    runs = [runner.spawn("-x", tree, "sh", "-c", f"exit {number}") for number in range(20)]
+    for process in runs:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in runs] == list(range(20))

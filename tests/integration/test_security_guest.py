@@ -1,6 +1,7 @@
 """A hostile guest with every system call, and what it gets: nothing (hostile_guest.py).
 
-Root with ids of its own, root with the host's ids, and two kinds of ordinary users.
+Root with ids of its own, root with the host's ids, root of an outer container whose ids are the
+host's, and two kinds of ordinary users.
 """
 
 from __future__ import annotations
@@ -17,12 +18,37 @@ from tests.runs import KINDS, Kind, Runner
 from tests.users import User
 from xbuild.record import HostPath
 
-Mode = Literal["shifted", "identity", "range", "plain"]
+Mode = Literal["shifted", "identity", "nested", "range", "plain"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 ROOT_MODES: tuple[Mode, ...] = ("shifted", "identity")
 GROUPS = ("mounts", "file systems", "process 1", "kernel", "network")
 # Whatever an attack by root might do to mounts and network is done to namespaces of the test's own.
 APART = ("unshare", "--mount", "--net", "--propagation=private", "--")
+
+OUTER_CONTAINER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
+MS_REC_PRIVATE = ctypes.c_ulong(0x4000 | 1 << 18)
+entered, mapped = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    assert libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET) == 0
+    os.write(entered[1], b"x")
+    os.read(mapped[0], 1)
+    os.setresuid(0, 0, 0)
+    if os.fork() == 0:
+        assert libc.mount(None, b"/", None, MS_REC_PRIVATE, None) == 0
+        assert libc.mount(b"proc", b"/proc", b"proc", 0, None) == 0
+        os.execv(sys.argv[1], sys.argv[1:])
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]) & 255)
+os.read(entered[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{name}", "w") as file:
+        file.write("0 0 65536")
+os.write(mapped[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]) & 255)
+"""
 
 LOOPBACK_UP_THEN = """
 import fcntl, socket, struct, subprocess, sys
@@ -34,6 +60,12 @@ is_up = struct.unpack("16sH22x", fcntl.ioctl(anything, 0x8913, name))[1] & 1
 print(is_up, answer)
 """
 
+PREFIXES: dict[Mode, tuple[str, ...]] = {
+    "shifted": APART,
+    "identity": APART,
+    "nested": (PYTHON, "-I", "-c", OUTER_CONTAINER),
+}
+
 Guests = Callable[[Mode], NativeGuest]
 
 
@@ -43,7 +75,7 @@ def guest_of(runner_of: Callable[[Kind], Runner], new_tree: Callable[[User], Hos
         runner = runner_of(mode if mode in KINDS else "root")
         tree = new_tree(runner.user)
         fill_native_tree(tree, runner.user)
-        prefix = APART if mode in ROOT_MODES else ()
+        prefix = PREFIXES.get(mode, ())
         options = ("--private-users=identity",) if mode == "identity" else ()
         return NativeGuest(runner.user, runner.xbuild, tree, prefix, options)
 

@@ -13,6 +13,8 @@ import pytest
 from tests.native_guest import PYTHON, NativeGuest, fill_native_tree
 from tests.runs import Runner, write_program
 from tests.users import User
+from xbuild.binary.arch import arch_named
+from xbuild.emulation.interpreters import find_interpreter
 from xbuild.record import HostPath
 
 WITH_AND_WITHOUT_OWN_IDS = pytest.mark.parametrize(
@@ -125,6 +127,32 @@ def test_session_keyring_is_not_inherited(
     argv = guest.argv(PYTHON, *ask)
     inside = runner.user.run([PYTHON, "-I", "-c", JOIN_WITH_A_KEY_THEN, *argv])
     assert inside.stdout == "False\n", inside.stderr
+
+
+@WITH_AND_WITHOUT_OWN_IDS
+def test_interpreter_stays_as_it_was(root: Runner, options: tuple[str, ...]) -> None:
+    """/proc/PID/exe of an emulated program is the interpreter, which is the host's."""
+    path = find_interpreter(arch_named("aarch64")).path
+    before = os.stat(path)
+    script = "set +e; sleep 5 & sleep 0.2; for i in /proc/$!/exe /run/xbuild/*; do chmod 4755 $i;"
+    script += " chown 1:1 $i; echo text >>$i; done 2>/dev/null; true"
+    root.shell("arm64", script, *options)
+    after = os.stat(path)
+    assert (after.st_mode, after.st_uid, after.st_size) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_size,
+    )
+    assert after.st_ctime_ns == before.st_ctime_ns
+
+
+def test_registry_of_the_host_is_hidden_from_its_own_ids(
+    root: Runner, new_tree: Callable[[User], HostPath]
+) -> None:
+    """By an inherited entry with flag F, the host's interpreter would be within reach."""
+    tree = new_tree(root.user)
+    fill_native_tree(tree, root.user)
+    assert "  binfmt " in root.output("--private-users=identity", "--dry-run", tree, "--", "true")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sysconfig
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -129,6 +130,27 @@ def test_users_are_read_inside(
     assert f"The tree has no user '{SECRET}'" in done.stderr
 
 
+def test_names_in_a_tree_do_not_reach_the_terminal(
+    root: Runner, small_tree: Callable[[User], HostPath]
+) -> None:
+    tree = small_tree(root.user)
+    replace_by_link(f"{tree}/tmp", "evil\x1b]0;title\x07")
+    for options in ((), ("--dry-run",)):
+        done = root.run(*options, tree, "--", "/bin/greet")
+        assert done.returncode == 0
+        assert "evil\\x1b]0;title\\x07" in done.stdout + done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_number_of_any_length_is_no_user_id(
+    root: Runner, small_tree: Callable[[User], HostPath]
+) -> None:
+    tree = small_tree(root.user)
+    write_program(f"{tree}/etc/passwd", f"long:x:{'9' * 5000}:0::/:/bin/greet\n")
+    done = root.run("--user=long", tree, "--", "/bin/greet")
+    assert (done.returncode, "The tree has no user 'long'" in done.stderr) == (2, True)
+
+
 def test_links_that_change_meanwhile_lead_nowhere_outside(
     root: Runner,
     small_tree: Callable[[User], HostPath],
@@ -157,6 +179,51 @@ def test_links_that_change_meanwhile_lead_nowhere_outside(
         stop.set()
         swapper.join()
     assert statuses <= {0, 125}
+
+
+@pytest.mark.parametrize(("change", "copies"), [("tree", 0), ("entry", 2)])
+def test_directory_replaced_by_a_link_while_it_is_mounted(
+    root: Runner,
+    new_tree: Callable[[User], HostPath],
+    tmp_path: os.PathLike[str],
+    change: str,
+    copies: int,
+) -> None:
+    """At the slowed-down moment between finding a directory and copying its mount."""
+    require("strace", shutil.which("strace") is not None, "strace is not installed")
+    tree, other, log = new_tree(root.user), new_tree(root.user), f"{os.fspath(tmp_path)}/log"
+    for directory, text in ((tree, GREETING), (other, SECRET)):
+        write_program(f"{directory}/bin/greet", tiny_program(host_arch(), text.encode()))
+    slow = [
+        "-e",
+        "signal=none",
+        "-e",
+        "trace=open_tree",
+        "-e",
+        "inject=open_tree:delay_enter=500000",
+    ]
+    command = ["strace", "-f", "-qq", "-o", log, *slow, *root.argv(tree, "--", "/bin/greet")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        # The first copy is the tree's, the second that of its only entry, shown on a tmpfs; each
+        # is noted when its delay begins.
+        while lines_of(log) < copies:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1)
+        victim = f"{tree}/bin" if change == "entry" else tree
+        os.rename(victim, f"{victim}.moved")
+        os.symlink(f"{other}/bin" if change == "entry" else other, victim)
+        assert process.stdout is not None
+        shown = process.stdout.read()
+    assert SECRET not in shown
+    assert shown == GREETING or process.returncode == 125
+
+
+def lines_of(path: str) -> int:
+    if not os.path.exists(path):
+        return 0
+    with open(path) as file:
+        return len(file.readlines())
 
 
 def plant(tree: HostPath, program: str) -> None:

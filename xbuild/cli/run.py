@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.cli.options import parse
-from xbuild.cli.output import complain, note
+from xbuild.cli.output import complain, note, visible
 from xbuild.cli.settings import build_request
 from xbuild.errors import EXIT_FAILED, UsageError
 from xbuild.plan.make import plan_run
@@ -66,7 +66,11 @@ def _print_plan(request: Request, *, as_json: bool) -> int:
     from xbuild.plan.explain import explain, to_json
 
     plan = _plan(request, remember=False)
-    print(to_json(plan) if as_json else explain(plan))
+    if as_json:
+        print(to_json(plan))
+    else:
+        # A tree may name its directories as it likes, for a terminal to obey.
+        print("\n".join(visible(line) for line in explain(plan).split("\n")))
     return 0
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
+_MODE_LIMIT = 0o7777
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -31,7 +32,7 @@ def build_request(parsed: Parsed) -> Request:
     directory = parsed.one("chdir")
     terminal = tuple(fd for fd in range(3) if os.isatty(fd))
     return Request(
-        target=HostPath(os.path.realpath(parsed.target)),
+        target=HostPath(os.path.realpath(_on_host(parsed.target))),
         command=parsed.command,
         binds=_binds(parsed),
         tmpfs=tuple(_tmpfs(text) for text in parsed.many("tmpfs")),
@@ -44,7 +45,7 @@ def build_request(parsed: Parsed) -> Request:
         network=_network(parsed.one("network")),
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
-        interpreter=None if interpreter is None else HostPath(os.path.abspath(interpreter)),
+        interpreter=None if interpreter is None else _on_host(interpreter),
         cpu=parsed.one("cpu"),
         terminal=terminal,
         term=os.environ.get("TERM") if terminal else None,
@@ -52,6 +53,17 @@ def build_request(parsed: Parsed) -> Request:
         subvolume=parsed.one("subvolume"),
         fsck="fsck" in parsed.flags,
     )
+
+
+def _on_host(path: str) -> HostPath:
+    """Return an absolute path; its symlinks are left for who follows it."""
+    try:
+        return HostPath(os.path.abspath(path))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"Cannot tell what {path} is relative to: the working directory was removed",
+            "cd somewhere, or begin it with a slash",
+        ) from error
 
 
 def check_value(key: str, text: str) -> None:
@@ -110,7 +122,7 @@ def _bind(text: str, *, read_only: bool) -> BindRequest:
         raise UsageError(f"Not a bind: {text}", "SRC[:DST]; a colon in a path is written \\:")
     if not source:
         raise UsageError(f"A bind without a source: {text}", "SRC[:DST]")
-    path = HostPath(os.path.abspath(os.path.expanduser(source)))
+    path = _on_host(os.path.expanduser(source))
     inside = _guest_path(destination, "--bind") if destination else GuestPath(path)
     return BindRequest(path, inside, read_only or "ro" in options)
 
@@ -149,10 +161,10 @@ def _tmpfs(text: str) -> TmpfsRequest:
 
 
 def _octal(value: str, text: str) -> int:
-    try:
-        return int(value, 8)
-    except ValueError as error:
-        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}") from error
+    is_octal = value != "" and not value.strip("01234567")
+    if not is_octal or int(value, 8) > _MODE_LIMIT:
+        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}", "such as mode=1777")
+    return int(value, 8)
 
 
 def _environment(parsed: Parsed) -> tuple[tuple[str, str], ...]:

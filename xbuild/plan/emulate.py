@@ -82,6 +82,25 @@ def _runs_by_itself(arch: Arch) -> bool:
 
 
 def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
+    try:
+        entry = _working_entry(arch)
+    except BinfmtError as error:
+        if request.binfmt != "auto":
+            raise
+        release = f"{host.kernel[0]}.{host.kernel[1]}"
+        newer = f"or run a newer kernel: {release} has no private registries, 6.7 and later do"
+        raise BinfmtError(error.message, f"{error.hint}\n{newer}") from error
+    if "F" in entry.flags:
+        return Emulation(arch, "host", entry=entry)
+    # Without F the kernel looks for the path inside the container: a static one has to be there.
+    try:
+        interpreter = verified_interpreter(arch, override=entry.interpreter, remember=False)
+    except InterpreterError:
+        interpreter = verified_interpreter(arch, remember=False)
+    return Emulation(arch, "host", interpreter, entry)
+
+
+def _working_entry(arch: Arch) -> Entry:
     from xbuild.emulation.registry import (
         BINFMT_DIRECTORY,
         Conflicting,
@@ -93,14 +112,11 @@ def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
     from xbuild.emulation.verification import Fails, verify_registration
 
     hint = f"as root: xbuild binfmt register {arch.name}"
-    if request.binfmt == "auto":
-        release = f"{host.kernel[0]}.{host.kernel[1]}"
-        hint += f"; Linux {release} has no private registries, 6.7 and later do"
     verdict = judge(arch, read_entries(), is_enabled=is_registry_enabled())
     if isinstance(verdict, Missing):
         raise BinfmtError(f"The host's binfmt_misc registry has no entry for {arch.name}", hint)
+    entry = verdict.entry
     if isinstance(verdict, Conflicting):
-        entry = verdict.entry
         if not entry.enabled:
             hint = f"as root: echo 1 >{BINFMT_DIRECTORY}/{entry.name}"
         raise BinfmtError(
@@ -109,16 +125,8 @@ def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
     outcome = verify_registration(arch)
     if isinstance(outcome, Fails):
         raise BinfmtError(
-            f"The host's binfmt_misc entry {verdict.entry.name} does not run {arch.name} programs:"
+            f"The host's binfmt_misc entry {entry.name} does not run {arch.name} programs:"
             f" {outcome.reason}",
             hint,
         )
-    entry = verdict.entry
-    if "F" in entry.flags:
-        return Emulation(arch, "host", entry=entry)
-    # Without F the kernel looks for the path inside the container: a static one has to be there.
-    try:
-        interpreter = verified_interpreter(arch, override=entry.interpreter, remember=False)
-    except InterpreterError:
-        interpreter = verified_interpreter(arch, remember=False)
-    return Emulation(arch, "host", interpreter, entry)
+    return entry

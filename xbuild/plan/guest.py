@@ -23,6 +23,7 @@ API_DIRECTORIES = (
     GuestPath("/tmp"),
 )
 _ACCOUNT_FILE_LIMIT = 1 << 20  # bytes
+_ID_DIGITS = 20  # leading zeros and all; ids have 32 bits
 
 
 class Place(Record):
@@ -83,6 +84,9 @@ def read_guest(
     covered = frozenset(place.path for place in api)
     account = _read_account(reader, request.user)
     home = _locate_if_possible(reader, account.home, covered)
+    binds = tuple(locate(reader, bind.destination, covered) for bind in request.binds)
+    tmpfs = tuple(locate(reader, each.destination, covered) for each in request.tmpfs)
+    made = {place.path for place in (*binds, *tmpfs)}
     return Guest(
         api=api,
         resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
@@ -92,7 +96,7 @@ def read_guest(
         tmpfs=tuple(locate(reader, t.destination, covered) for t in request.tmpfs),
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
-        home_exists=home is not None and not home.missing,
+        home_exists=home is not None and (not home.missing or home.path in made),
     )
 
 
@@ -265,7 +269,7 @@ def _read_account(reader: DirectoryReader, user: str | None) -> Account:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS
 
 
 def _home(text: str) -> GuestPath:

@@ -18,6 +18,8 @@ from xbuild.tree.survey import survey_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Account, Guest
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Namespace, Plan, Step
     from xbuild.tree.survey import Survey
 
+_WITH_IDS_OF_THE_HOST = ("identity", "nested")  # kinds of Identities: root may be the host's
 PER_LINUX32 = 0x0008  # linux/personality.h
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # P: programs see their own argv[0], which busybox applets go by. O: programs of mode 0711 run.
@@ -100,7 +103,12 @@ def make_plan(
         *_inner_steps(request, host, ids, view, emulations),
         _exec_step(request, survey, guest, ids, emulations),
     ]
-    notes = (*ids.notes, *view.notes, *_emulation_notes(survey, emulations))
+    notes = (
+        *ids.notes,
+        *view.notes,
+        *_emulation_notes(survey, emulations),
+        *_exposure_notes(host, ids, emulations),
+    )
     return steps.Plan(request.target, tuple(plan), notes)
 
 
@@ -138,11 +146,11 @@ def _inner_steps(
 def _hides_registry(host: Host, ids: Identities, emulations: tuple[Emulation, ...]) -> bool:
     """Whether a registry without entries keeps the host's interpreters from a guest.
 
-    By an inherited entry with flag F, /proc/PID/exe is a file of the host's, which root of the
-    identity map could make set-user-ID.
+    By an inherited entry with flag F, /proc/PID/exe is a file of the host's, which a guest's root
+    that has the number of the host's could make set-user-ID.
     """
     return (
-        ids.kind == "identity"
+        ids.kind in _WITH_IDS_OF_THE_HOST
         and host.has_private_binfmt
         and all(emulation.way != "host" for emulation in emulations)
     )
@@ -214,6 +222,21 @@ def _environment(
         environment["QEMU_CPU"] = request.cpu
     environment.update(request.environment)
     return tuple(environment.items())
+
+
+def _exposure_notes(
+    host: Host, ids: Identities, emulations: tuple[Emulation, ...]
+) -> Iterator[str]:
+    """Yield what this container does not keep from its guest: docs/security.md."""
+    if ids.kind in _WITH_IDS_OF_THE_HOST:
+        for emulation in emulations:
+            if emulation.entry is not None and "F" in emulation.entry.flags:
+                yield (
+                    f"root inside may change the mode of {emulation.entry.interpreter}, which the"
+                    " host's registry keeps open: run only what you trust"
+                )
+    if not host.can_limit_namespaces:
+        yield "/proc/sys is read-only here: root inside may mount the cgroups that xbuild is in"
 
 
 def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[str]:

@@ -30,10 +30,11 @@ class TmpfsRequest(Record):
 
 
 class Request(Record):
-    """One run. ``target`` is absolute; an empty ``command`` is a login shell.
+    """One run. An empty ``command`` is a login shell.
 
-    ``terminal`` lists which of descriptors 0, 1 and 2 are terminals of the caller's; ``term`` is
-    the caller's TERM. ``environment`` wins over what the container would set itself.
+    ``target`` is absolute and free of symbolic links. ``terminal`` lists which of descriptors 0, 1
+    and 2 are terminals of the caller's; ``term`` is the caller's TERM. ``environment`` wins over
+    what the container would set itself.
     """
 
     target: HostPath

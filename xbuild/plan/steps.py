@@ -133,7 +133,7 @@ class MountFilesystem(Record):
 
 
 class MountTree(Record):
-    """Make ``source`` the root of the container's view.
+    """Make ``source``, a path free of symbolic links, the root of the container's view.
 
     ``id_map`` presents the files' owners through an idmapped mount: what is ``inside`` on disk
     is ``outside`` for the kernel. ``recursive`` also shows what is mounted below it. With
@@ -183,7 +183,10 @@ class Tmpfs(Record):
 
 
 class Bind(Record):
-    """Show a file or directory of the host at ``target``, or a ``volume`` of the image."""
+    """Show a file or directory of the host at ``target``, or a ``volume`` of the image.
+
+    ``is_real``: a symbolic link on the way to ``source`` is somebody's trick, and an error.
+    """
 
     source: HostPath
     target: GuestPath
@@ -194,6 +197,7 @@ class Bind(Record):
     owner: Owner = Owner()
     nodev: bool = True
     volume: str | None = None
+    is_real: bool = False
 
 
 class ReadOnlyOver(Record):

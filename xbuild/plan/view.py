@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from xbuild.errors import TargetError, UsageError
+from xbuild.errors import HostUnable, TargetError, UsageError
 from xbuild.plan import steps
 from xbuild.plan.guest import API_DIRECTORIES
 from xbuild.plan.request import TmpfsRequest
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Guest, Place
-    from xbuild.plan.host import Host
+    from xbuild.plan.host import Host, Mount
     from xbuild.plan.identities import Identities
     from xbuild.plan.request import BindRequest, Request
     from xbuild.plan.steps import Create, Step
@@ -117,6 +117,8 @@ class View:
         # An ordinary user may not copy a mount without those below it: mount_namespaces(7).
         recursive = bool(below) and ids.outer is not None
         if self._is_overlay:
+            if recursive:
+                raise _no_overlay(request.target, below)
             self._add(
                 steps.MountOverlay(
                     request.target,
@@ -179,7 +181,11 @@ class View:
                 continue
             id_map = self._ids.tree if self._host.can_idmap(mount.point) else None
             read_only = self._request.read_only or self._is_overlay
-            self._add(steps.Bind(mount.point, place, read_only, recursive=False, id_map=id_map))
+            self._add(
+                steps.Bind(
+                    mount.point, place, read_only, recursive=False, id_map=id_map, is_real=True
+                )
+            )
             if self._is_overlay:
                 self.notes.append(f"{place} is a mount of its own: read-only in this container")
 
@@ -239,7 +245,7 @@ class View:
         else:
             self._add(steps.Proc(target))
         names = self._host.proc_entries
-        if self._ids.kind in ("identity", "nested"):
+        if self._ids.kind in ("identity", "nested"):  # root inside may have the host's number
             names = tuple(sorted({*names, *self._host.changeable_proc_entries}))
         for name in names:
             self._add(steps.ReadOnlyOver(GuestPath(f"{target}/{name}")))
@@ -401,6 +407,16 @@ class View:
                 owner=self._ids.owner,
             )
         )
+
+
+def _no_overlay(target: HostPath, below: tuple[Mount, ...]) -> HostUnable:
+    """Say that overlayfs refuses a lower layer with mounts that may not be left out (EINVAL)."""
+    points = ", ".join(mount.point for mount in below[:3])
+    return HostUnable(
+        f"Cannot put an overlay over {target}: {points} is mounted in it, which only root may leave"
+        " out",
+        "unmount what is mounted in the tree, run without --ephemeral, or run as root",
+    )
 
 
 def device_bind(

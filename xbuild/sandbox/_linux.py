@@ -253,10 +253,10 @@ def syncfs(fd: int) -> None:
     _check(_bind("syncfs", 1)(fd))
 
 
-def open_tree(dirfd: int, path: str, flags: int) -> int:
+def open_tree(place: int, flags: int, *, label: str) -> int:
     """Return a descriptor of a mount, or with OPEN_TREE_CLONE of a detached copy (open_tree(2))."""
-    flags |= OPEN_TREE_CLOEXEC
-    return _raw(_NR_OPEN_TREE, dirfd, os.fsencode(path), flags, path=path)
+    flags |= OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
+    return _raw(_NR_OPEN_TREE, place, b"", flags, path=label)
 
 
 def move_mount(mount_fd: int, target_fd: int, *, label: str) -> None:

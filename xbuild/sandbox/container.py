@@ -83,9 +83,12 @@ class Container:
         return watched
 
     def _start_supervisor(self, lines: Lines, outer: IdMap) -> _Watched:
-        gates = MapGates()
         launcher = os.getpid()
-        pid = os.fork()
+        try:
+            gates = MapGates()
+            pid = os.fork()
+        except OSError as error:
+            raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
         watched = _Watched(pid)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _ON_IMAGE = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
 _NO_WORD = "''"
 _REFUSED = (errno.EPERM, errno.EACCES)
+_LIMITS = "ulimit -a shows them: -n, -u, -f"
+_USED_UP = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
 
 
 def explain_report(report: Report, plan: Plan) -> XbuildError:
@@ -69,6 +71,8 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             f"{plain}: the container's root may not enter a directory on the way",
             "let others enter those above it (chmod o+x), or name a copy elsewhere",
         )
+    if report.errno in _USED_UP:
+        return f"{plain}: a limit of this session is reached", _LIMITS
     namespace = isinstance(step, steps.EnterNamespaces | steps.BecomeInit)
     if namespace or (report.errno in _REFUSED and not isinstance(step, steps.Exec)):
         if isinstance(step, steps.MountBinfmt | steps.Register):
@@ -83,6 +87,11 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
         return (
             f"{plain}: a file system there has no idmapped mounts, or is idmapped already",
             "--private-users identity does without them",
+        )
+    if isinstance(step, steps.Scaffold) and report.errno == errno.E2BIG:
+        return (
+            "it has too many entries, each of which would take a mount",
+            "make the mount point in the tree, or add --ephemeral",
         )
     place = report.subject
     if isinstance(step, steps.Bind | steps.Tmpfs) and place and step.target.endswith(place):
@@ -120,6 +129,9 @@ def _command_failure(report: Report, plan: Plan) -> XbuildError:
         return CommandNotExecutable(
             f"Cannot execute {name}: the arguments and the environment are too long together"
         )
+    if report.errno in _USED_UP:
+        why = f"{os.strerror(report.errno)}: a limit of this session is reached"
+        return CommandNotExecutable(f"Cannot execute {name}: {why}", _LIMITS)
     description, hint = _examine(plan, report)
     return CommandNotExecutable(f"Cannot execute {report.subject or name}: {description}", hint)
 
@@ -154,6 +166,8 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
             shebang = header.split(b"\n")[0].decode("utf-8", "replace")
             return f"the interpreter of its first line is not in the tree: {shebang}", ""
         return "the dynamic loader that it names is not in the tree", "xbuild inspect shows it"
+    if report.errno == errno.EACCES and os.statvfs(plan.target).f_flag & os.ST_NOEXEC:
+        return "permission denied", "the tree's file system is mounted noexec"
     if report.errno == errno.EACCES:
         return "permission denied", "is its executable bit set, and may this user reach it?"
     ident = sniff(header)

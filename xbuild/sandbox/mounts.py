@@ -11,7 +11,7 @@ from xbuild.sandbox.stage import Stage, make_directory, make_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan import steps
-    from xbuild.record import GuestPath
+    from xbuild.record import GuestPath, HostPath
 
 _BASIC = _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NODEV
 _PLAIN_DATA = _BASIC | _linux.MOUNT_ATTR_NOEXEC
@@ -53,10 +53,19 @@ def attach(stage: Stage, mount: int, target: GuestPath) -> None:
         os.close(mount)
 
 
-def copy_tree(path: str, *, dirfd: int = _linux.AT_FDCWD, recursive: bool) -> int:
-    """Return a detached copy of the mount at ``path``."""
+def copy_tree(path: HostPath, *, recursive: bool, resolve: int = 0) -> int:
+    """Return a detached copy of the mount at ``path``, found under RESOLVE_* restrictions."""
+    place = _linux.openat2(_linux.AT_FDCWD, path, flags=os.O_PATH, resolve=resolve)
+    try:
+        return copy_place(place, recursive=recursive, label=path)
+    finally:
+        os.close(place)
+
+
+def copy_place(place: int, *, recursive: bool, label: str) -> int:
+    """Return a detached copy of the mount at an O_PATH descriptor."""
     flags = _linux.OPEN_TREE_CLONE | (_linux.AT_RECURSIVE if recursive else 0)
-    return _linux.open_tree(dirfd, path, flags)
+    return _linux.open_tree(place, flags, label=label)
 
 
 def _restrict(
@@ -83,7 +92,13 @@ def _restrict(
 
 def mount_tree(stage: Stage, step: steps.MountTree) -> None:
     """Attach the tree in this private namespace, and make it the view."""
-    tree = _tree_of(stage, step.source, step.volume, recursive=step.recursive)
+    tree = _tree_of(
+        stage,
+        step.source,
+        step.volume,
+        recursive=step.recursive,
+        resolve=_linux.RESOLVE_NO_SYMLINKS,
+    )
     attributes = _linux.MOUNT_ATTR_NODEV | (_linux.MOUNT_ATTR_RDONLY if step.read_only else 0)
     _restrict(
         stage,
@@ -96,9 +111,9 @@ def mount_tree(stage: Stage, step: steps.MountTree) -> None:
     _become_view(stage, tree)
 
 
-def _tree_of(stage: Stage, path: str, volume: str | None, *, recursive: bool) -> int:
+def _tree_of(stage: Stage, path: str, volume: str | None, *, recursive: bool, resolve: int) -> int:
     if volume is None:
-        return copy_tree(path, recursive=recursive)
+        return copy_tree(path, recursive=recursive, resolve=resolve)
     from xbuild.sandbox.disks import take_volume  # loaded before, by the steps that mounted it
 
     return take_volume(stage, volume)
@@ -106,7 +121,13 @@ def _tree_of(stage: Stage, path: str, volume: str | None, *, recursive: bool) ->
 
 def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     """Attach an overlay of the tree and a detached tmpfs, and make it the view."""
-    lower = _tree_of(stage, step.lower, step.volume, recursive=step.recursive)
+    lower = _tree_of(
+        stage,
+        step.lower,
+        step.volume,
+        recursive=step.recursive,
+        resolve=_linux.RESOLVE_NO_SYMLINKS,
+    )
     _restrict(
         stage,
         lower,
@@ -184,20 +205,23 @@ def _cover(stage: Stage, cover: int, directory: GuestPath) -> None:
 
 
 def _show_entry(beneath: int, cover: int, name: str, owner: steps.Owner) -> None:
-    mode = os.lstat(name, dir_fd=beneath).st_mode
+    # Opened once: a directory that becomes a link between two looks would lead to the host's.
+    source = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=beneath)
+    mode = os.fstat(source).st_mode
     if stat.S_ISLNK(mode):
-        os.symlink(os.readlink(name, dir_fd=beneath), name, dir_fd=cover)
+        os.symlink(os.readlink("", dir_fd=source), name, dir_fd=cover)
         os.chown(name, owner.uid, owner.gid, dir_fd=cover, follow_symlinks=False)
+        os.close(source)
         return
     if stat.S_ISDIR(mode):
         make_directory(cover, name, 0o755, owner)
     else:
         make_file(cover, name, b"", owner)
-    entry = copy_tree(name, dirfd=beneath, recursive=True)
+    entry = copy_place(source, recursive=True, label=name)
     place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=cover)
     _linux.move_mount(entry, place, label=name)
-    os.close(place)
-    os.close(entry)
+    for fd in (source, place, entry):
+        os.close(fd)
 
 
 def _make_missing(stage: Stage, path: GuestPath, kind: steps.Create, owner: steps.Owner) -> None:
@@ -235,7 +259,8 @@ def tmpfs(stage: Stage, step: steps.Tmpfs) -> None:
 def bind(stage: Stage, step: steps.Bind) -> None:
     """Show a file or directory of the host."""
     create_mount_point(stage, step.target, step.create, step.owner)
-    copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive)
+    resolve = _linux.RESOLVE_NO_SYMLINKS if step.is_real else 0
+    copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive, resolve=resolve)
     # A volume of the image is part of the tree: its set-user-ID programs keep working.
     attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None else 0
     attributes |= _linux.MOUNT_ATTR_RDONLY if step.read_only else 0
@@ -263,9 +288,7 @@ def read_only_over(stage: Stage, step: steps.ReadOnlyOver) -> None:
 
 def _bind_within(stage: Stage, source: GuestPath, target: GuestPath) -> None:
     place = stage.open_target(source)
-    copy = _linux.open_tree(
-        place, "", _linux.OPEN_TREE_CLONE | _linux.AT_EMPTY_PATH | _linux.AT_RECURSIVE
-    )
+    copy = copy_place(place, recursive=True, label=source)
     os.close(place)
     _linux.mount_setattr(copy, set_=_linux.MOUNT_ATTR_RDONLY, recursive=True, label=target)
     attach(stage, copy, target)

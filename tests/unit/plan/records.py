@@ -1,0 +1,156 @@
+"""Facts made by hand: hosts, surveys, guests and emulations for plans that touch nothing."""
+
+from __future__ import annotations
+
+import stat
+
+from xbuild.binary.arch import arch_named
+from xbuild.emulation.interpreters import Interpreter
+from xbuild.emulation.registry import Entry
+from xbuild.plan.emulate import Emulation
+from xbuild.plan.guest import API_DIRECTORIES, Account, Guest, Place
+from xbuild.plan.host import PROC_READ_ONLY, Host, Mount, SubIds
+from xbuild.plan.request import Request
+from xbuild.record import GuestPath, HostPath, Record
+from xbuild.tree.survey import Survey
+
+TREE = HostPath("/srv/trees/board")
+DIRECTORY = stat.S_IFDIR | 0o755
+FILE = stat.S_IFREG | 0o644
+_ALL = SubIds(0, 0xFFFFFFFF)
+
+ROOT_MOUNT = Mount(HostPath("/"), "ext4", 20, 1)
+PROC_MOUNT = Mount(HostPath("/proc"), "proc", 21, 20)
+
+
+def host(**changes: object) -> Host:
+    """Return an ordinary machine seen by its root."""
+    facts: dict[str, object] = {
+        "kernel": (6, 12),
+        "euid": 0,
+        "egid": 0,
+        "privileged": True,
+        "can_map_ids": True,
+        "no_new_privs": False,
+        "has_own_proc": True,
+        "own_uids": (_ALL,),
+        "own_gids": (_ALL,),
+        "has_setgroups": True,
+        "sub_uids": (),
+        "sub_gids": (),
+        "has_newuidmap": False,
+        "mounts": (ROOT_MOUNT, PROC_MOUNT),
+        "devices": ("null", "zero", "full", "random", "urandom", "tty"),
+        "proc_entries": PROC_READ_ONLY,
+        "changeable_proc_entries": ("acpi", "scsi"),
+        "resolv_conf": HostPath("/run/systemd/resolve/stub-resolv.conf"),
+        "hosts": "127.0.0.1\tlocalhost\n",
+    }
+    return Host(**(facts | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def user_host(**changes: object) -> Host:
+    """Return the same machine seen by an ordinary user with subordinate ids."""
+    facts: dict[str, object] = {
+        "euid": 1000,
+        "egid": 1000,
+        "privileged": False,
+        "can_map_ids": False,
+        "sub_uids": (SubIds(100000, 65536),),
+        "sub_gids": (SubIds(100000, 65536),),
+        "has_newuidmap": True,
+    }
+    return host(**(facts | changes))
+
+
+def survey(arch: str = "aarch64", **changes: object) -> Survey:
+    """Return a Debian-like tree of one architecture, which belongs to root."""
+    facts: dict[str, object] = {
+        "target": TREE,
+        "kind": "directory",
+        "arch": arch_named(arch),
+        "programs": ((arch, 256),),
+        "complete": False,
+        "libc": "glibc",
+        "loader": GuestPath("/lib/ld-linux-aarch64.so.1"),
+        "shell": GuestPath("/bin/bash"),
+        "distribution": None,
+        "leading_program": GuestPath("/usr/bin/dash"),
+        "is_merged_usr": True,
+        "owner": 0,
+        "owner_gid": 0,
+        "architectures": (arch,),
+    }
+    return Survey(**(facts | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def place(path: str, *missing: str, mode: int = DIRECTORY, covered: bool = False) -> Place:
+    """Return a place: a directory that is there, unless ``missing`` names follow."""
+    return Place(GuestPath(path), missing, mode, covered)
+
+
+def file(path: str) -> Place:
+    """Return the place of a regular file."""
+    return place(path, mode=FILE)
+
+
+def guest(**changes: object) -> Guest:
+    """Return what a Debian-like tree has where a container mounts."""
+    facts: dict[str, object] = {
+        "api": tuple(place(path) for path in API_DIRECTORIES),
+        "resolv_conf": file("/etc/resolv.conf"),
+        "hosts": file("/etc/hosts"),
+        "binds": (),
+        "source_modes": (),
+        "tmpfs": (),
+        "interpreters": (),
+        "account": Account("root", 0, 0, (), GuestPath("/root"), None),
+        "home_exists": True,
+    }
+    return Guest(**(facts | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def request(**changes: object) -> Request:
+    """Return a request to run ``make`` in the tree."""
+    facts: dict[str, object] = {"target": TREE, "command": ("make", "all")}
+    return Request(**(facts | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def private(arch: str = "aarch64") -> Emulation:
+    """Return an architecture that a private registry emulates."""
+    path = HostPath(f"/usr/bin/qemu-{arch}-static")
+    return Emulation(
+        arch_named(arch), "private", Interpreter(path, arch_named(arch), "7.2", "found in /usr/bin")
+    )
+
+
+def by_host(arch: str = "aarch64", *, flags: str) -> Emulation:
+    """Return an architecture that an entry of the host's emulates."""
+    path = HostPath(f"/usr/libexec/qemu-binfmt/{arch}")
+    entry = Entry(f"qemu-{arch}", True, path, frozenset(flags), 0, b"\x7fELF", b"\xff" * 4)
+    if "F" in flags:
+        return Emulation(arch_named(arch), "host", entry=entry)
+    interpreter = Interpreter(path, arch_named(arch), None, "named by an entry")
+    return Emulation(arch_named(arch), "host", interpreter, entry)
+
+
+class Facts(Record):
+    """Everything that a plan is made of."""
+
+    request: Request
+    survey: Survey
+    host: Host
+    guest: Guest
+    emulations: tuple[Emulation, ...]
+
+
+def facts(**changes: object) -> Facts:
+    """Return the facts of ``make`` in an arm64 tree by root, with some of them changed."""
+    all_: dict[str, object] = {
+        "request": request(),
+        "survey": survey(),
+        "host": host(),
+        "guest": guest(),
+        "emulations": (private(),),
+    }
+    return Facts(**(all_ | changes))  # type: ignore[arg-type]  # fields by name

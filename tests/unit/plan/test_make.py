@@ -1,0 +1,273 @@
+"""What make_plan decides, as the text that people read: tests/unit/plan/golden.
+
+``XBUILD_WRITE_GOLDEN=1`` writes the files anew; look at the difference before you keep it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.unit.plan.records import (
+    DIRECTORY,
+    FILE,
+    PROC_MOUNT,
+    ROOT_MOUNT,
+    TREE,
+    Facts,
+    by_host,
+    facts,
+    file,
+    guest,
+    host,
+    place,
+    private,
+    request,
+    survey,
+    user_host,
+)
+from xbuild.binary.arch import arch_named
+from xbuild.errors import HostUnable, TargetError, UsageError
+from xbuild.plan import steps
+from xbuild.plan.emulate import Emulation
+from xbuild.plan.explain import explain
+from xbuild.plan.guest import Account
+from xbuild.plan.host import Mount, SubIds
+from xbuild.plan.make import make_plan
+from xbuild.plan.request import BindRequest, TmpfsRequest
+from xbuild.plan.steps import Plan
+from xbuild.record import GuestPath, HostPath
+
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
+
+BINDS = {
+    "request": request(
+        binds=(
+            BindRequest(HostPath("/srv/cache"), GuestPath("/var/cache/new"), read_only=True),
+            BindRequest(HostPath("/dev/kvm"), GuestPath("/dev/kvm")),
+            BindRequest(HostPath("/srv/below"), GuestPath("/work/below")),
+            BindRequest(HostPath("/srv/config"), GuestPath("/etc/new.conf")),
+        ),
+        tmpfs=(TmpfsRequest(GuestPath("/work"), (("size", "2g"),), 0o755),),
+    ),
+    "guest": guest(
+        binds=(
+            place("/var/cache", "new"),
+            place("/dev", "kvm", covered=True),
+            place("/", "work", "below"),
+            place("/etc", "new.conf"),
+        ),
+        source_modes=(DIRECTORY, 0o20666, DIRECTORY, FILE),
+        tmpfs=(place("/", "work"),),
+    ),
+}
+
+CASES: dict[str, Facts] = {
+    "root-shifted": facts(),
+    "root-identity": facts(request=request(private_users="identity")),
+    "root-without-idmapped-mounts": facts(
+        host=host(mounts=(ROOT_MOUNT, PROC_MOUNT, Mount(TREE, "nfs4", 22, 20)))
+    ),
+    "user-with-subordinate-ids": facts(host=user_host()),
+    "user-whose-tree-is-subordinate": facts(
+        host=user_host(), survey=survey(owner=100000, owner_gid=100000)
+    ),
+    "user-with-one-id": facts(
+        host=user_host(sub_uids=(), sub_gids=(), has_newuidmap=False), survey=survey(owner=1000)
+    ),
+    "nested-root": facts(
+        host=host(privileged=False, own_uids=(SubIds(0, 1000),), has_cgroup_namespaces=False)
+    ),
+    "ephemeral": facts(request=request(ephemeral=True), host=user_host()),
+    "network-none": facts(request=request(network="none", hostname="board-1")),
+    "binds-with-scaffolds": facts(**BINDS),
+    "native-32-bit": facts(
+        survey=survey("i386"), emulations=(Emulation(arch_named("i386"), "native32"),)
+    ),
+    "masked-proc": facts(
+        host=user_host(
+            mounts=(
+                ROOT_MOUNT,
+                PROC_MOUNT,
+                Mount(HostPath("/proc/acpi"), "tmpfs", 22, 21),
+                Mount(HostPath("/proc/sys"), "proc", 23, 21),
+            )
+        )
+    ),
+    "host-entry-without-f": facts(
+        request=request(binfmt="host"),
+        emulations=(by_host(flags="P"),),
+        guest=guest(interpreters=(place("/usr/libexec", "qemu-binfmt", "aarch64"),)),
+    ),
+    "host-entry-with-f": facts(host=host(kernel=(6, 1)), emulations=(by_host(flags="POF"),)),
+    "mixed-architectures": facts(
+        survey=survey("aarch64", architectures=("aarch64", "arm", "mips")),
+        emulations=(
+            private("aarch64"),
+            private("arm"),
+            Emulation(arch_named("mips"), "missing", problem="No interpreter for mips programs"),
+        ),
+    ),
+    "another-user-on-a-terminal": facts(
+        request=request(
+            command=(),
+            user="joe",
+            directory=GuestPath("/srv"),
+            environment=(("LANG", "de_DE.UTF-8"), ("ODD", "a b'c")),
+            terminal=(0, 1, 2),
+            term="xterm-256color",
+            cpu="cortex-a53",
+        ),
+        guest=guest(
+            account=Account(
+                "joe", 1000, 100, (100, 27), GuestPath("/home/joe"), GuestPath("/bin/zsh")
+            )
+        ),
+    ),
+    "empty-tree": facts(
+        survey=survey("arm", shell=None, loader=None, libc=None),
+        emulations=(private("arm"),),
+        guest=guest(
+            api=tuple(place("/", name) for name in ("proc", "sys", "dev", "run", "tmp")),
+            resolv_conf=place("/", "etc", "resolv.conf"),
+            hosts=place("/", "etc", "hosts"),
+            home_exists=False,
+        ),
+    ),
+}
+
+
+def plan_of(case: Facts) -> Plan:
+    return make_plan(case.request, case.survey, case.host, case.guest, case.emulations)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_plans_read_as_before(name: str) -> None:
+    path = os.path.join(GOLDEN, f"{name}.txt")
+    text = explain(plan_of(CASES[name])) + "\n"
+    if os.environ.get("XBUILD_WRITE_GOLDEN"):
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    with open(path, encoding="utf-8") as stream:
+        assert text == stream.read()
+
+
+def test_every_golden_file_has_its_case() -> None:
+    assert sorted(os.listdir(GOLDEN)) == sorted(f"{name}.txt" for name in CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
+    """Nothing is mounted before propagation is cut, nothing of the host's after the pivot."""
+    plan = plan_of(CASES[name])
+    kinds = [type(step) for step in plan.steps]
+    assert kinds.count(steps.Pivot) == kinds.count(steps.PrivateMounts) == 1
+    assert isinstance(plan.command, steps.Exec)
+    first = kinds.index(steps.PrivateMounts)
+    assert set(kinds[:first]) <= {steps.EnterNamespaces, steps.BecomeInit}
+    after = kinds[kinds.index(steps.Pivot) :]
+    assert not {steps.Bind, steps.MountTree, steps.MountOverlay, steps.Scaffold} & set(after)
+    assert steps.EnterNamespaces in after
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_plans_are_values(name: str) -> None:
+    """The same facts give the same plan, and hashing it works: nothing mutable is in it."""
+    assert plan_of(CASES[name]) == plan_of(CASES[name])
+    assert hash(plan_of(CASES[name])) == hash(plan_of(CASES[name]))
+
+
+def test_32_bit_trees_get_narrow_inode_numbers() -> None:
+    plan = plan_of(facts(survey=survey("arm"), emulations=(private("arm"),), **_tmpfs("/mnt")))
+    for step in plan.steps:
+        if isinstance(step, steps.Tmpfs) and step.target != "/dev":
+            assert ("inode32", None) in step.options, step.target
+    plan = plan_of(facts(**_tmpfs("/mnt")))
+    assert "inode32" not in explain(plan)
+
+
+def _tmpfs(path: str) -> dict[str, object]:
+    wanted = (TmpfsRequest(GuestPath(path)),)
+    return {"request": request(tmpfs=wanted), "guest": guest(tmpfs=(place(path),))}
+
+
+@pytest.mark.parametrize("path", ["/", "/dev", "/run"])
+def test_the_container_s_own_places_are_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=f"Cannot mount on {path}:"):
+        plan_of(facts(**_tmpfs(path)))
+
+
+@pytest.mark.parametrize(
+    ("source_mode", "target", "message"),
+    [
+        (DIRECTORY, file("/etc/passwd"), "it is no directory"),
+        (FILE, place("/mnt"), "it is a directory"),
+        (DIRECTORY, place("/etc/passwd", "x", mode=FILE), "/etc/passwd is no directory"),
+    ],
+)
+def test_kinds_of_source_and_target_must_agree(
+    source_mode: int, target: object, message: str
+) -> None:
+    bind = BindRequest(HostPath("/srv/x"), GuestPath("/y"))
+    found = guest(binds=(target,), source_modes=(source_mode,))
+    with pytest.raises(TargetError, match=message):
+        plan_of(facts(request=request(binds=(bind,)), guest=found))
+
+
+def test_users_cannot_put_an_overlay_over_mounts() -> None:
+    proc = Mount(HostPath(f"{TREE}/proc"), "proc", 30, 20)
+    mounts = (ROOT_MOUNT, PROC_MOUNT, proc)
+    wanted = request(ephemeral=True)
+    with pytest.raises(HostUnable, match=f"{TREE}/proc is mounted in it"):
+        plan_of(facts(request=wanted, host=user_host(mounts=mounts)))
+    assert "overlay" not in plan_of(facts(request=wanted, host=host(mounts=mounts))).notes
+    plan = plan_of(facts(host=user_host(mounts=mounts)))
+    assert "with what is mounted below" in explain(plan)
+
+
+def test_no_shell_and_no_command() -> None:
+    with pytest.raises(UsageError, match="neither /bin/bash nor /bin/sh"):
+        plan_of(facts(request=request(command=()), survey=survey(shell=None)))
+
+
+@pytest.mark.parametrize("uid", [65536, 0xFFFFFFFF, 10**20])
+def test_users_must_be_mapped(uid: int) -> None:
+    account = Account("joe", uid, 0, (), GuestPath("/"), None)
+    with pytest.raises(HostUnable, match=f"uid {uid} is not mapped"):
+        plan_of(facts(guest=guest(account=account)))
+
+
+def test_groups_must_be_mapped_unless_they_are_not_set() -> None:
+    account = Account("joe", 0, 0, (0, 70000), GuestPath("/"), None)
+    with pytest.raises(HostUnable, match="gid 70000 is not mapped"):
+        plan_of(facts(guest=guest(account=account)))
+    single = user_host(sub_uids=(), sub_gids=())
+    plan = plan_of(facts(guest=guest(account=account), host=single))
+    assert plan.command.groups is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"has_own_proc": False}, "another PID namespace"),
+        ({"privileged": False, "can_map_ids": False}, "root lacks CAP_SETUID"),
+        ({"privileged": False, "own_uids": ()}, "id 0 is not mapped"),
+    ],
+)
+def test_hosts_that_cannot_map_ids(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(HostUnable, match=message):
+        plan_of(facts(host=host(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"has_newuidmap": False}, "newuidmap is not installed"),
+        ({"no_new_privs": True}, "no_new_privs"),
+        ({"sub_gids": ()}, "grant you none"),
+    ],
+)
+def test_why_there_is_one_id_only(changes: dict[str, object], reason: str) -> None:
+    plan = plan_of(facts(host=user_host(**changes)))
+    assert any("one user id only" in note and reason in note for note in plan.notes)
