@@ -281,7 +281,7 @@ def test_without_verification_nothing_is_read_back(tmp_path: Path) -> None:
     image, device = card_image(tmp_path), device_file(tmp_path)
     phases = set()
     done = flash(image, device, verify=False, report=lambda p: phases.add(p.phase))
-    assert phases == {"write"}
+    assert phases == {"wipe", "write"}
     assert done.verified == 0
     assert_holds(device, image)
 

@@ -26,6 +26,7 @@ from xbuild.sandbox.loop import attach_loop
 LOOP_SET_CAPACITY = 0x4C07
 NOISE = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(6 * MIB // 32))
 SIZE = 64 * MIB
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 Attach = Callable[[str], HostPath]
 
@@ -197,6 +198,21 @@ def test_device_that_shrinks_behind_what_is_written(
     assert_no_table(backing)
 
 
+def in_private_mount(place: Path, mount: str, code: str, *arguments: str) -> str:
+    """Run Python in a mount namespace of its own with a file system mounted at ``place``."""
+    place.mkdir()
+    script = f'mount {mount} none "$1" && exec "$2" -c "$3" "$1" "$4"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(place), sys.executable, code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": CHECKOUT},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 FAULTY = """
 import sys
 from xbuild.errors import DeviceFailed
@@ -211,9 +227,8 @@ except DeviceFailed as error:
 def test_device_that_fails_half_way(tmp_path: Path, image: HostPath) -> None:
     """A loop device on a tmpfs that is full: writes give EIO, as a dying card's do."""
     require("root", os.geteuid() == 0, "mounting needs root")
-    (tmp_path / "full").mkdir()
     code = (
-        "import os, sys\n"
+        "import os, sys; sys.argv[1:] = [sys.argv[2], sys.argv[1]]\n"
         "from xbuild.sandbox.loop import attach_loop\n"
         "file = os.open(sys.argv[2] + '/backing', os.O_RDWR | os.O_CREAT)\n"
         "os.ftruncate(file, 64 << 20)\n"
@@ -221,27 +236,36 @@ def test_device_that_fails_half_way(tmp_path: Path, image: HostPath) -> None:
         "sys.argv[2] = loop.path\n" + FAULTY + "print(any(os.pread(file, 1 << 20, 0)))\n"
     )
 
-    script = 'mount -t tmpfs -o size=5m none "$1" && exec "$2" -c "$3" "$4" "$1"'
-    done = subprocess.run(
-        [
-            "unshare",
-            "-m",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            f"{tmp_path}/full",
-            sys.executable,
-            code,
-            image,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
-        },
+    text = in_private_mount(tmp_path / "full", "-t tmpfs -o size=5m", code, image)
+    assert "failed: Cannot write to /dev/loop" in text
+    assert text.endswith("False\n")
+
+
+def test_card_in_a_file_on_a_full_disk(tmp_path: Path, image: HostPath) -> None:
+    require("root", os.geteuid() == 0, "mounting needs root")
+    code = (
+        "import os, sys; sys.argv[1:] = [sys.argv[2], sys.argv[1] + '/device']\n"
+        "open(sys.argv[2], 'wb').truncate(64 << 20)\n" + FAULTY
     )
-    assert "failed: Cannot write to /dev/loop" in done.stdout, done.stdout + done.stderr
-    assert done.stdout.endswith("False\n")
+    text = in_private_mount(tmp_path / "full", "-t tmpfs -o size=5m", code, image)
+    assert "failed: Cannot write to" in text
+    assert "No space left" in text
+
+
+def test_image_on_a_file_system_without_holes(tmp_path: Path, image: HostPath) -> None:
+    require("root", os.geteuid() == 0, "mounting needs root")
+    code = (
+        "import os, shutil, sys\n"
+        "from xbuild.image.flash import flash_image, propose_flash\n"
+        "from xbuild.image.pack import pack_image\n"
+        "place, image = sys.argv[1:]\n"
+        "shutil.copyfile(image, place + '/card.img')\n"
+        "open(place + '/device', 'wb').truncate(64 << 20)\n"
+        "done = flash_image(propose_flash(place + '/card.img', place + '/device'))\n"
+        "print(done.verified == os.path.getsize(image))\n"
+        "pack_image(place + '/card.img', place + '/packed.img')\n"
+        "done = flash_image(propose_flash(place + '/packed.img', place + '/device'))\n"
+        "print(done.verified < os.path.getsize(image) / 2)\n"
+    )
+    text = in_private_mount(tmp_path / "ramfs", "-t ramfs", code, image)
+    assert text == "True\nTrue\n"

@@ -84,7 +84,7 @@ def test_mounted_block_device_is_not_written(image: HostPath, tmp_path: Path) ->
     place = tmp_path / "mounted"
     place.mkdir()
     with attach(image, MIB, 64 * MIB, read_only=False) as loop:
-        keep = f"mount -o ro,noload {loop.path} {place} && echo there && sleep 60"
+        keep = f"mount -o ro,noload {loop.path} {place} && echo there && exec sleep 60"
         command = ["unshare", "-m", "sh", "-c", keep]
         with running(lambda: subprocess.Popen(command, stdout=subprocess.PIPE, text=True)):
             with pytest.raises(ImageBusy, match="mounted"):

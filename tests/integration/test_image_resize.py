@@ -15,7 +15,7 @@ import pytest
 
 from tests.capability import require
 from tests.crafted import Layout
-from tests.images import MIB, Part, TableKind, make_image
+from tests.images import MIB, Part, TableKind, make_image, write_filesystem, write_table
 from tests.users import User
 from xbuild.errors import DamagedImage, ImageBusy, ImageError
 from xbuild.image.lock import lock_image
@@ -328,6 +328,30 @@ def test_table_of_a_grown_gpt_has_its_backup_at_the_end(tmp_path: Path) -> None:
     table = read_table(image)
     assert isinstance(table, Table)
     assert table.kind == "gpt"
+
+
+@pytest.mark.parametrize("start", [63, 2049, 8200])
+def test_partition_that_begins_anywhere_grows_and_shrinks(tmp_path: Path, start: int) -> None:
+    image = HostPath(str(tmp_path / "card.img"))
+    root = Part("root", "ext4", 48 * MIB, TREE)
+    with open(image, "wb") as file:
+        file.truncate(64 * MIB)
+    write_table(image, "mbr", [(start * 512, root)])
+    write_filesystem(image, start * 512, root)
+    before = identifiers(image)
+    for verb in ("grow", "shrink", "shrink"):
+        done = grow_image(image, size=200 * MIB) if verb == "grow" else shrink_image(image)
+        assert done.size == os.path.getsize(image)
+        assert done.filesystem <= done.size - start * 512
+    assert identifiers(image) == before
+    assert_sound(image)
+
+
+def test_grows_into_room_that_the_file_has_already(tmp_path: Path) -> None:
+    image = card(tmp_path)
+    os.truncate(image, 150 * MIB)
+    assert grow_image(image, size=150 * MIB).filesystem == 133 * MIB
+    assert_sound(image)
 
 
 def test_awkward_names_serve(tmp_path: Path) -> None:

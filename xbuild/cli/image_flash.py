@@ -18,6 +18,7 @@ from xbuild.image.flash import Flashed, Progress, Proposal, flash_image, propose
 from xbuild.record import HostPath
 
 _PHASES = {
+    "wipe": "wiping",
     "write": "writing",
     "verify": "verifying",
     "rewrite": "rewriting",
@@ -49,17 +50,27 @@ def command(image: str, device: str, yes: bool, force: bool, no_verify: bool) ->
         click.echo(visible(line), err=True)
     if not yes and not _is_agreed(proposal):
         return 1
+    bar = ProgressLine()
     try:
-        with _signals_raised(), ProgressLine() as bar:
+        with _signals_raised(), bar:
             done = flash_image(proposal, verify=not no_verify, report=lambda p: _show(bar, p))
     except _Interrupted as stop:
-        note(f"interrupted: {device} is not bootable now, and its old content is lost")
-        note(f"to write it, run the same again: xbuild image flash {image} {device}")
+        _say_interrupted(proposal, has_begun=bool(bar.phase))
         return EXIT_SIGNAL_BASE + stop.number
     except DeviceFailed as error:
-        raise DeviceFailed(error.message, error.hint or f"{device} is not bootable now") from error
+        state = f"{device} is not bootable now" if bar.phase else ""
+        raise DeviceFailed(error.message, error.hint or state) from error
     _report(done, device)
     return 0
+
+
+def _say_interrupted(proposal: Proposal, *, has_begun: bool) -> None:
+    image, device = proposal.image, proposal.device.path
+    if not has_begun:
+        note(f"interrupted: nothing was written to {device}")
+        return
+    note(f"interrupted: {device} is not bootable now, and its old content is lost")
+    note(f"to write it, run the same again: xbuild image flash {image} {device}")
 
 
 def _in_words(proposal: Proposal) -> Iterator[str]:

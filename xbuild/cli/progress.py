@@ -25,7 +25,10 @@ _LINE_EVERY_S = 10.0
 
 
 class ProgressLine:
-    """Shows one phase after another on standard error, with the rate and the time left."""
+    """Shows one phase after another on standard error, with the rate and the time left.
+
+    ``phase`` is the present one, "" before the first.
+    """
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -38,7 +41,7 @@ class ProgressLine:
             console=Console(stderr=True),
             disable=not self._is_terminal,
         )
-        self._phase = ""
+        self.phase = ""
         self._task = TaskID(0)
         self._said = time.monotonic()
         self._began = self._said
@@ -57,8 +60,8 @@ class ProgressLine:
 
     def show(self, phase: str, done: int, total: int | None) -> None:
         """Say that ``done`` of ``total`` bytes of ``phase`` are done."""
-        if phase != self._phase:
-            self._phase, self._began = phase, time.monotonic()
+        if phase != self.phase:
+            self.phase, self._began = phase, time.monotonic()
             self._task = self._bars.add_task(phase, total=total)
         if self._is_terminal:
             self._bars.update(self._task, completed=done)

@@ -36,7 +36,7 @@ HEAD = 1 << 20  # bytes at either end that are written last
 TABLE = 4096  # no sector is larger: the MBR and the GPT's header are below it
 _WINDOW = 64 << 20  # bytes between flushes, so that progress is that of the medium
 
-Phase = Literal["write", "verify", "rewrite", "finish"]
+Phase = Literal["wipe", "write", "verify", "rewrite", "finish"]
 
 
 class Progress(Record):
@@ -119,6 +119,7 @@ class _Flash:
         self._ends = (Extent(0, min(HEAD, size)), Extent(last, size - last))
 
     def run(self, *, verify: bool) -> Flashed:
+        self._report(Progress("wipe", 0, total_length(self._ends)))
         self._wipe()
         self._write()
         self._target.flush()
@@ -127,6 +128,7 @@ class _Flash:
         if verify:
             self._verify(self._written)
         self._finish(verify=verify)
+        self._target.reread_table()
         total = total_length(c.extent for c in self._all())
         return Flashed(total, total if verify else 0, tuple(self._rewritten))
 

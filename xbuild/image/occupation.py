@@ -55,7 +55,7 @@ def _mounts(numbers: dict[str, str]) -> Iterator[str]:
     for pid, rows in _namespaces():
         for row in rows:
             number = _number_of(row)
-            if number in numbers:
+            if number and number in numbers:
                 where = f"on {row.point}"
                 if pid:
                     where += f" for {name_of(pid)} ({pid}), in another mount namespace"
@@ -103,7 +103,7 @@ def _swaps(numbers: dict[str, str]) -> Iterator[str]:
         return
     for path in paths:
         number = _number_at(path.removesuffix("\\040(deleted)"))
-        if number in numbers:
+        if number and number in numbers:
             yield f"{numbers[number]} is in use as swap"
 
 

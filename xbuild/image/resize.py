@@ -52,6 +52,13 @@ class Resized(Record):
     filesystem: int
 
 
+class _Goal(Record):
+    """The sizes to reach: of the file, and of the file system in it."""
+
+    size: int
+    filesystem: int
+
+
 class _Subject(Record):
     """An image that can be resized. ``last`` is None where it is one file system."""
 
@@ -76,7 +83,7 @@ def grow_image(
     ImageBusy, ImageToolMissing; the image is then as it was.
     """
 
-    def choose(subject: _Subject, _work: HostPath) -> int:
+    def choose(subject: _Subject, _work: HostPath) -> _Goal:
         wanted = subject.size + size if is_relative else size
         room = _filesystem_size(subject, wanted)
         if room <= subject.span.length:
@@ -84,7 +91,7 @@ def grow_image(
                 f"Cannot grow {subject.path} to {wanted} bytes: it has {subject.size}",
                 "give a larger size, or how much to add: +2G",
             )
-        return wanted
+        return _Goal(wanted, room)
 
     return _resize(path, "grow", choose, after_step)
 
@@ -94,10 +101,10 @@ def shrink_image(
 ) -> Resized:
     """Shrink an image to ``size`` bytes, or as far as its file system allows: see grow_image()."""
 
-    def choose(subject: _Subject, work: HostPath) -> int:
+    def choose(subject: _Subject, work: HostPath) -> _Goal:
         with open(work, "rb") as file:
-            smallest = _round_up(smallest_ext(file.fileno(), label=subject.path))
-        least = _image_size(subject, min(smallest, subject.span.length))
+            smallest = smallest_ext(file.fileno(), label=subject.path)
+        least = min(_image_size(subject, smallest), subject.size)
         if size is not None and size < least:
             raise ImageError(
                 f"Cannot shrink {subject.path} to {size} bytes: its files need {least}",
@@ -106,7 +113,7 @@ def shrink_image(
         wanted = least if size is None else size
         if wanted > subject.size:
             raise ImageError(f"Cannot shrink {subject.path} to {wanted} bytes: it has fewer")
-        return wanted
+        return _Goal(wanted, min(_filesystem_size(subject, wanted), subject.span.length))
 
     return _resize(path, "shrink", choose, after_step)
 
@@ -116,9 +123,9 @@ def _round_up(size: int) -> int:
 
 
 def _image_size(subject: _Subject, filesystem: int) -> int:
-    """Return the size of an image whose last file system has so many bytes."""
+    """Return the size of an image whose last file system has at least so many bytes."""
     tail = tail_length(subject.table)
-    return subject.span.offset + filesystem + (_round_up(tail) if tail else 0)
+    return _round_up(subject.span.offset + filesystem) + (_round_up(tail) if tail else 0)
 
 
 def _filesystem_size(subject: _Subject, size: int) -> int:
@@ -131,7 +138,7 @@ def _filesystem_size(subject: _Subject, size: int) -> int:
 def _resize(
     path: HostPath,
     verb: str,
-    choose: Callable[[_Subject, HostPath], int],
+    choose: Callable[[_Subject, HostPath], _Goal],
     after_step: AfterStep | None,
 ) -> Resized:
     path = HostPath(os.path.realpath(path))
@@ -153,7 +160,7 @@ def _perform(
     image: ImageFile,
     subject: _Subject,
     work: HostPath,
-    choose: Callable[[_Subject, HostPath], int],
+    choose: Callable[[_Subject, HostPath], _Goal],
     done: AfterStep,
 ) -> Resized:
     path = subject.path
@@ -163,16 +170,15 @@ def _perform(
     with open(work, "r+b") as file:
         repair_ext(file.fileno(), label=path)
     done("checked")
-    size = choose(subject, work)
-    filesystem = _filesystem_size(subject, size)
+    goal = choose(subject, work)
     with open(work, "r+b") as file:
-        resize_ext(file.fileno(), filesystem, label=path)
+        resize_ext(file.fileno(), goal.filesystem, label=path)
     done("resized")
     _put_in_place(work, subject.span.offset)
-    _copy_head(image, work, subject.span.offset, size)
+    _copy_head(image, work, subject.span.offset, goal.size)
     done("assembled")
     if subject.last is not None:
-        wanted = resized(subject.table, subject.last, filesystem)
+        wanted = resized(subject.table, subject.last, goal.filesystem)
         write_table(work, edit_script(subject.script, wanted), wanted, label=path)
     done("partitioned")
     with open(work, "rb") as file:
@@ -182,7 +188,7 @@ def _perform(
     _replace(image, work)
     done("replaced")
     number = subject.last.number if subject.last else 0
-    return Resized(path, number, subject.size, size, subject.span.length, filesystem)
+    return Resized(path, number, subject.size, goal.size, subject.span.length, goal.filesystem)
 
 
 def _examine(image: ImageFile, verb: str) -> _Subject:

@@ -56,7 +56,9 @@ def plan_image_run(request: Request, *, remember: bool) -> Plan:
     host = Host.probe()
     if not host.privileged:
         raise HostUnable(
-            f"Cannot attach {request.target}: loop devices need root", "run xbuild as root"
+            f"Cannot attach {request.target}: loop devices need root",
+            "run xbuild as root; or work in a copy of an ext file system:"
+            f" mkdir TREE && debugfs -R 'rdump / TREE' '{request.target}?offset=BYTES'",
         )
     with lock_image(request.target, exclusive=not leaves_alone) as lock:
         survey = survey_image(request.target, partition=request.partition, by_kernel=True)

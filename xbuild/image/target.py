@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,8 @@ from xbuild.image.lock import ImageLock, lock_image
 from xbuild.image.occupation import Occupation
 from xbuild.record import HostPath
 
-_BLKFLSBUF = 0x1261  # linux/fs.h
+_BLKRRPART = 0x125F  # linux/fs.h
+_BLKFLSBUF = 0x1261
 _GONE = (errno.ENODEV, errno.ENXIO, errno.EIO, errno.ENOMEDIUM)
 
 
@@ -173,6 +175,12 @@ class OpenTarget:
                 fcntl.ioctl(self.fd, _BLKFLSBUF, 0)
             except PermissionError:
                 return  # the advice above has to do
+
+    def reread_table(self) -> None:
+        """Let the kernel look for partitions, where it can; udev does so by itself."""
+        if self.device.kind != "file":
+            with suppress(OSError):
+                fcntl.ioctl(self.fd, _BLKRRPART)
 
     def _set_direct(self) -> bool:
         flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
