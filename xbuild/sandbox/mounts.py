@@ -111,7 +111,9 @@ def mount_tree(stage: Stage, step: steps.MountTree) -> None:
     _become_view(stage, tree)
 
 
-def _tree_of(stage: Stage, path: str, volume: str | None, *, recursive: bool, resolve: int) -> int:
+def _tree_of(
+    stage: Stage, path: HostPath, volume: str | None, *, recursive: bool, resolve: int
+) -> int:
     if volume is None:
         return copy_tree(path, recursive=recursive, resolve=resolve)
     from xbuild.sandbox.disks import take_volume  # loaded before, by the steps that mounted it

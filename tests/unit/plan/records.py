@@ -7,6 +7,7 @@ import stat
 from xbuild.binary.arch import arch_named
 from xbuild.emulation.interpreters import Interpreter
 from xbuild.emulation.registry import Entry
+from xbuild.plan.disk import Disk, Seat, Volume
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.guest import API_DIRECTORIES, Account, Guest, Place
 from xbuild.plan.host import PROC_READ_ONLY, Host, Mount, SubIds
@@ -134,6 +135,24 @@ def by_host(arch: str = "aarch64", *, flags: str) -> Emulation:
     return Emulation(arch_named(arch), "host", interpreter, entry)
 
 
+IMAGE = HostPath("/srv/images/board.img")
+_MIB = 1 << 20
+
+
+def disk(**changes: object) -> Disk:
+    """Return a card's image: firmware in a FAT, the root in an ext4 that is checked first."""
+    boot = Volume(1, 4 * _MIB, 256 * _MIB, "vfat")
+    facts: dict[str, object] = {
+        "image": IMAGE,
+        "size": 2048 * _MIB,
+        "mtime_ns": 1,
+        "is_exclusive": True,
+        "root": Volume(2, 260 * _MIB, 1788 * _MIB, "ext4", check=("/sbin/e2fsck", "-f", "-y")),
+        "seats": (Seat(boot, place("/boot/firmware"), GuestPath("/boot/firmware")),),
+    }
+    return Disk(**(facts | changes))  # type: ignore[arg-type]  # fields by name
+
+
 class Facts(Record):
     """Everything that a plan is made of."""
 
@@ -142,6 +161,7 @@ class Facts(Record):
     host: Host
     guest: Guest
     emulations: tuple[Emulation, ...]
+    disk: Disk | None = None
 
 
 def facts(**changes: object) -> Facts:

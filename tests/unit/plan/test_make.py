@@ -12,11 +12,13 @@ import pytest
 from tests.unit.plan.records import (
     DIRECTORY,
     FILE,
+    IMAGE,
     PROC_MOUNT,
     ROOT_MOUNT,
     TREE,
     Facts,
     by_host,
+    disk,
     facts,
     file,
     guest,
@@ -69,6 +71,7 @@ CASES: dict[str, Facts] = {
     "root-without-idmapped-mounts": facts(
         host=host(mounts=(ROOT_MOUNT, PROC_MOUNT, Mount(TREE, "nfs4", 22, 20)))
     ),
+    "image": facts(request=request(target=IMAGE), disk=disk()),
     "user-with-subordinate-ids": facts(host=user_host()),
     "user-whose-tree-is-subordinate": facts(
         host=user_host(), survey=survey(owner=100000, owner_gid=100000)
@@ -139,7 +142,7 @@ CASES: dict[str, Facts] = {
 
 
 def plan_of(case: Facts) -> Plan:
-    return make_plan(case.request, case.survey, case.host, case.guest, case.emulations)
+    return make_plan(case.request, case.survey, case.host, case.guest, case.emulations, case.disk)
 
 
 @pytest.mark.parametrize("name", CASES)
