@@ -60,7 +60,7 @@ def test_entry_with_f_is_used_as_it_is(in_namespace: Script) -> None:
     script = """
         $xbuild run --binfmt host "$tree" uname -m
         $xbuild run --binfmt host "$tree" ls /run/xbuild
-        $xbuild run --binfmt host --dry-run "$tree" uname -m | grep -c qemu || :
+        $xbuild run --binfmt host --dry-run "$tree" uname -m | grep -c '^ .*qemu' || :
         """
     done = in_namespace(register("F", qemu()) + script)
     assert done.stdout.split() == ["aarch64", "hosts", "0"], done.stderr
