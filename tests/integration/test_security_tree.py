@@ -25,6 +25,7 @@ from xbuild.record import HostPath
 API = ("dev", "proc", "run", "sys", "tmp")
 GREETING = "the program ran\n"
 SECRET = "xbuild-secret"
+SLOW = "keyctl,open_tree"
 # What Python or its libraries might look for when something unforeseen happens.
 PLANTED = (
     *("warnings", "site", "sitecustomize", "usercustomize", "traceback", "linecache", "io"),
@@ -181,32 +182,26 @@ def test_links_that_change_meanwhile_lead_nowhere_outside(
     assert statuses <= {0, 125}
 
 
-@pytest.mark.parametrize(("change", "copies"), [("tree", 0), ("entry", 2)])
+@pytest.mark.parametrize(("change", "calls"), [("tree", 1), ("entry", 3)])
 def test_directory_replaced_by_a_link_while_it_is_mounted(
     root: Runner,
     new_tree: Callable[[User], HostPath],
     tmp_path: os.PathLike[str],
     change: str,
-    copies: int,
+    calls: int,
 ) -> None:
     """At the slowed-down moment between finding a directory and copying its mount."""
     require("strace", shutil.which("strace") is not None, "strace is not installed")
     tree, other, log = new_tree(root.user), new_tree(root.user), f"{os.fspath(tmp_path)}/log"
     for directory, text in ((tree, GREETING), (other, SECRET)):
         write_program(f"{directory}/bin/greet", tiny_program(host_arch(), text.encode()))
-    slow = [
-        "-e",
-        "signal=none",
-        "-e",
-        "trace=open_tree",
-        "-e",
-        "inject=open_tree:delay_enter=500000",
-    ]
-    command = ["strace", "-f", "-qq", "-o", log, *slow, *root.argv(tree, "--", "/bin/greet")]
+    slow = ("signal=none", f"trace={SLOW}", f"inject={SLOW}:delay_enter=500000")
+    strace = ["strace", "-f", "-qq", "-o", log, *(word for each in slow for word in ("-e", each))]
+    command = [*strace, *root.argv(tree, "--", "/bin/greet")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        # The first copy is the tree's, the second that of its only entry, shown on a tmpfs; each
-        # is noted when its delay begins.
-        while lines_of(log) < copies:
+        # Process 1 begins with keyctl(2); the first copy is the tree's, the second that of its only
+        # entry, shown on a tmpfs. Each is noted when its delay begins.
+        while lines_of(log) < calls:
             assert process.poll() is None
             time.sleep(0.01)
         time.sleep(0.1)

@@ -48,20 +48,20 @@ BINDS = {
         binds=(
             BindRequest(HostPath("/srv/cache"), GuestPath("/var/cache/new"), read_only=True),
             BindRequest(HostPath("/dev/kvm"), GuestPath("/dev/kvm")),
-            BindRequest(HostPath("/srv/below"), GuestPath("/work/below")),
+            BindRequest(HostPath("/srv/below"), GuestPath("/scratch/below")),
             BindRequest(HostPath("/srv/config"), GuestPath("/etc/new.conf")),
         ),
-        tmpfs=(TmpfsRequest(GuestPath("/work"), (("size", "2g"),), 0o755),),
+        tmpfs=(TmpfsRequest(GuestPath("/scratch"), (("size", "2g"),), 0o755),),
     ),
     "guest": guest(
         binds=(
             place("/var/cache", "new"),
             place("/dev", "kvm", covered=True),
-            place("/", "work", "below"),
+            place("/", "scratch", "below"),
             place("/etc", "new.conf"),
         ),
         source_modes=(DIRECTORY, 0o20666, DIRECTORY, FILE),
-        tmpfs=(place("/", "work"),),
+        tmpfs=(place("/", "scratch"),),
     ),
 }
 
