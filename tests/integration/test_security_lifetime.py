@@ -19,6 +19,7 @@ from tests.runs import Kind, Runner
 
 DELAY_US = 400_000
 TIMEOUT_S = 15.0
+SAY_PID_THEN = ("sh", "-c", 'echo $$ >"$0"; exec "$@"')
 
 Trace = Callable[[Runner, str], "subprocess.Popen[bytes]"]
 
@@ -35,7 +36,10 @@ def trace(tmp_path: os.PathLike[str]) -> Iterator[Trace]:
         argv = runner.user.argv(runner.argv(runner.tree("arm64"), "--", "sleep", "100"))
         environment = runner.user.environment()
         process = subprocess.Popen(
-            [*strace, *argv], stdin=subprocess.DEVNULL, cwd=runner.user.home, env=environment
+            [*strace, *SAY_PID_THEN, pid_file_of(tmp_path), *argv],
+            stdin=subprocess.DEVNULL,
+            cwd=runner.user.home,
+            env=environment,
         )
         started.append(process)
         return process
@@ -50,18 +54,27 @@ def log_of(directory: os.PathLike[str]) -> str:
     return os.path.join(os.fspath(directory), "log")
 
 
-def launcher_of(strace: subprocess.Popen[bytes]) -> int:
-    with open(f"/proc/{strace.pid}/task/{strace.pid}/children") as file:
-        return int(file.read().split()[0])
+def pid_file_of(directory: os.PathLike[str]) -> str:
+    return os.path.join(os.fspath(directory), "pid")
 
 
-def wait_for_child(log: str, launcher: int) -> None:
+def launcher_of(directory: os.PathLike[str]) -> int:
+    """Return the process id that the launcher said before it became xbuild."""
+    path, deadline = pid_file_of(directory), time.monotonic() + TIMEOUT_S
+    while not (os.path.exists(path) and os.path.getsize(path)):
+        assert time.monotonic() < deadline, "strace started nothing"
+        time.sleep(0.01)
+    with open(path) as file:
+        return int(file.read())
+
+
+def wait_for_child(log: str, launcher: int, call: str) -> None:
     """Wait until a process below the launcher makes the call."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         if os.path.exists(log):
             with open(log) as file:
-                if any(line.split()[0] != str(launcher) for line in file if line.strip()):
+                if any(f" {call}(" in line and int(line.split()[0]) != launcher for line in file):
                     return
         time.sleep(0.01)
     raise AssertionError("no process below xbuild made the call")
@@ -88,9 +101,8 @@ def test_nothing_outlives_a_killed_launcher(
 ) -> None:
     require("root", os.geteuid() == 0, "only root may follow set-user-ID programs")
     strace = trace(runner_of(kind), call)
-    time.sleep(0.1)
-    launcher = launcher_of(strace)
-    wait_for_child(log_of(tmp_path), launcher)
+    launcher = launcher_of(tmp_path)
+    wait_for_child(log_of(tmp_path), launcher, call)
     os.kill(launcher, signal.SIGKILL)
     strace.wait(TIMEOUT_S)
 
