@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -27,25 +28,38 @@ _COMPLETION_VARIABLE = "_XBUILD_COMPLETE"
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and short help without importing them."""
+    """A group that knows its commands' names and short help without importing them.
+
+    ``table`` has a command's module and short help by its name; ``attributes`` are click's.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: dict[str, tuple[str, str]],
+        **attributes: Any,  # Any: click's own parameters
+    ) -> None:
+        super().__init__(**attributes)
+        self._table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names in the order of the table."""
-        return list(COMMANDS)
+        return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command's module, or return None for a name that is not in the table."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._table:
             return None
-        command = import_module(COMMANDS[cmd_name][0]).command
+        module = self._table[cmd_name][0]
+        command = import_module(module).command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{COMMANDS[cmd_name][0]}.command is no click command")
+            raise TypeError(f"{module}.command is no click command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the table's short help; click's own way would import every command."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in self._table.items()])
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -61,7 +75,9 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
     ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--version",
     is_flag=True,
