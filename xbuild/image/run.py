@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from xbuild.errors import HostUnable, TargetError, UnsupportedImage, UsageError
-from xbuild.image.compressed import compression
 from xbuild.image.lock import lock_image
 from xbuild.image.mounting import MountedImage, MountRefused, read_only
 from xbuild.image.program import require_program
+from xbuild.image.source import provide_source
 from xbuild.image.survey import require_root, survey_image
 from xbuild.plan import steps
 from xbuild.plan.disk import Disk, Seat, Volume
@@ -22,8 +22,10 @@ from xbuild.tree.resolve import DirectoryReader
 
 if TYPE_CHECKING:
     from xbuild.errors import ImageError
+    from xbuild.image.compressed import Progress
     from xbuild.image.filesystem import Filesystem
     from xbuild.image.lock import ImageLock
+    from xbuild.image.source import Source
     from xbuild.image.survey import ImageMount, ImagePartition, ImageSurvey
     from xbuild.plan.guest import Place
     from xbuild.plan.request import Request
@@ -39,17 +41,16 @@ _CHECKS = {
 }
 # ext4 mounts its forerunners as they are, and unlike their own types can be idmapped.
 _DRIVERS = {"ext2": "ext4", "ext3": "ext4"}
-_DECOMPRESS = {"gzip": "gzip -dk", "xz": "xz -dk", "zstd": "zstd -d", "bzip2": "bzip2 -dk"}
-_SUFFIXES = (".gz", ".xz", ".zst", ".bz2")
 
 
-def plan_image_run(request: Request, *, remember: bool) -> Plan:
+def plan_image_run(request: Request, *, remember: bool, progress: Progress | None = None) -> Plan:
     """Look into the image that ``request`` names, and decide: as plan_run() for a directory.
 
-    It is locked meanwhile, mounted read-only in a private mount namespace, and left as it was.
+    It is locked meanwhile, mounted read-only in a private mount namespace, and left as it was. A
+    compressed one is unpacked first, beside it for a run that writes and ``remember``, else into
+    a file without a name, whose descriptor stays open for the plan. ``progress`` is told of that.
     Raises ImageError subclasses, and XbuildError subclasses as plan_run() does.
     """
-    _refuse_compressed(request.target)
     leaves_alone = request.read_only or request.ephemeral
     if request.fsck and leaves_alone:
         raise UsageError("--fsck repairs, which --read-only and --ephemeral do not allow")
@@ -60,26 +61,25 @@ def plan_image_run(request: Request, *, remember: bool) -> Plan:
             "run xbuild as root; or work in a copy of an ext file system:"
             f" mkdir TREE && debugfs -R 'rdump / TREE' '{request.target}?offset=BYTES'",
         )
-    with lock_image(request.target, exclusive=not leaves_alone) as lock:
-        survey = survey_image(request.target, partition=request.partition, by_kernel=True)
-        return _plan(request, host, survey, lock, remember=remember)
-
-
-def _refuse_compressed(image: HostPath) -> None:
-    kind = compression(image)
-    if not kind:
-        return
-    name = os.path.basename(image)
-    raw = next((image.removesuffix(s) for s in _SUFFIXES if name.endswith(s)), f"{image}.raw")
-    command = _DECOMPRESS.get(kind, f"{kind} -dk")
-    raise UnsupportedImage(
-        f"{image} is compressed ({kind}): nothing can be run in it as it is",
-        f"unpack a copy: {command} {image}; xbuild run {raw}",
+    source = provide_source(
+        request.target, writes=not leaves_alone, keep=remember, progress=progress
     )
+    request = replace(request, target=source.path)
+    with lock_image(source.opened, exclusive=not leaves_alone) as lock:
+        survey = survey_image(
+            source.opened, label=source.path, partition=request.partition, by_kernel=True
+        )
+        return _plan(request, host, survey, lock, source, remember=remember)
 
 
 def _plan(
-    request: Request, host: Host, survey: ImageSurvey, lock: ImageLock, *, remember: bool
+    request: Request,
+    host: Host,
+    survey: ImageSurvey,
+    lock: ImageLock,
+    source: Source,
+    *,
+    remember: bool,
 ) -> Plan:
     by_number = {part.partition.number: part for part in survey.partitions}
     root = _volume(require_root(survey), subvolume=request.subvolume)
@@ -93,6 +93,7 @@ def _plan(
     with mounted, DirectoryReader(mounted.path) as reader:
         reader.label = request.target
         disk = _describe(request, survey, lock, root, below, mounted, reader)
+        disk = replace(disk, notes=(*source.notes, *disk.notes), descriptor=source.descriptor)
         return plan_tree(request, host, reader, remember=remember, disk=disk)
 
 

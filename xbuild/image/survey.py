@@ -110,21 +110,22 @@ class SurveyedImage:
 
 
 def survey_image(
-    path: HostPath, *, partition: str | None = None, by_kernel: bool = False
+    path: HostPath, *, label: str = "", partition: str | None = None, by_kernel: bool = False
 ) -> ImageSurvey:
     """Look at an image, compressed or not; ``partition`` names the root by number or label.
 
-    ``by_kernel``: see ImageFile. An image without a root, or with several, is no error here: see
-    require_root(). Raises DamagedImage, UnsupportedImage, NoSuchPartition, ImageToolMissing,
-    TargetError.
+    ``by_kernel`` and ``label``: see ImageFile. An image without a root, or with several, is no
+    error here: see require_root(). Raises DamagedImage, UnsupportedImage, NoSuchPartition,
+    ImageToolMissing, TargetError.
     """
-    with open_survey(path, partition=partition, by_kernel=by_kernel) as surveyed:
+    with open_survey(path, label=label, partition=partition, by_kernel=by_kernel) as surveyed:
         return surveyed.survey
 
 
 def open_survey(
     path: HostPath,
     *,
+    label: str = "",
     partition: str | None = None,
     full: bool = False,
     progress: Progress | None = None,
@@ -134,7 +135,7 @@ def open_survey(
 
     ``full`` counts every program; ``progress`` is told how far unpacking is.
     """
-    image, packed = _open(path, progress)
+    image, packed = _open(path, label, progress)
     image.by_kernel = by_kernel
     try:
         refuse_foreign(image.pread(RECOGNISE_BYTES, 0), path)
@@ -201,12 +202,12 @@ def several(survey: ImageSurvey) -> str:
     )
 
 
-def _open(path: HostPath, progress: Progress | None) -> tuple[ImageFile, str]:
+def _open(path: HostPath, label: str, progress: Progress | None) -> tuple[ImageFile, str]:
     with ImageFile(path) as file:
         is_device = not os.path.isfile(file.argument)
     packed = "" if is_device else compression(path)
     if not packed:
-        return ImageFile(path), ""
+        return ImageFile(path, label=label), ""
     fd = unpack_for_reading(path, progress)
     try:
         return ImageFile(HostPath(f"/proc/self/fd/{fd}"), label=path), packed

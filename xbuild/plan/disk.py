@@ -11,7 +11,10 @@ from xbuild.record import GuestPath, HostPath, Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.guest import Place
-    from xbuild.plan.steps import Step
+    from xbuild.plan.identities import Identities
+    from xbuild.plan.steps import Create, IdMap, Step
+
+_NO_LOWER = frozenset(("vfat", "exfat", "ntfs3"))  # names without case: fs/overlayfs/params.c
 
 
 class Volume(Record):
@@ -48,7 +51,8 @@ class Disk(Record):
     """An image as it was found. ``is_exclusive``: this run may write to it.
 
     ``seats`` are in the order of mounting; ``closed`` are mount points that stay read-only, for
-    what belongs there cannot be mounted.
+    what belongs there cannot be mounted. ``descriptor`` is that of the file without a name which
+    a compressed image was unpacked to.
     """
 
     image: HostPath
@@ -59,6 +63,7 @@ class Disk(Record):
     seats: tuple[Seat, ...] = ()
     closed: tuple[GuestPath, ...] = ()
     notes: tuple[str, ...] = ()
+    descriptor: int | None = None
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
@@ -69,7 +74,7 @@ class Disk(Record):
 def open_steps(disk: Disk) -> list[Step]:
     """Return the steps that make every volume of an image available."""
     found: list[Step] = [
-        steps.OpenImage(disk.image, disk.is_exclusive, disk.size, disk.mtime_ns),
+        steps.OpenImage(disk.image, disk.is_exclusive, disk.size, disk.mtime_ns, disk.descriptor),
     ]
     attached: set[int] = set()
     for volume in disk.volumes:
@@ -92,3 +97,39 @@ def _mount(volume: Volume) -> Step:
     return steps.MountFilesystem(
         volume.name, volume.partition, volume.filesystem, volume.options, volume.read_only
     )
+
+
+def show_volume(
+    disk: Disk,
+    seat: Seat,
+    create: Create,
+    ids: Identities,
+    *,
+    id_map: IdMap | None,
+    is_ephemeral: bool,
+) -> tuple[Step, str]:
+    """Return the step that shows a volume where fstab says, and a note on what it is not, or ""."""
+    kind, path = seat.volume.filesystem, seat.place.path
+    if is_ephemeral and kind not in _NO_LOWER:
+        overlay = steps.MountOverlay(
+            disk.image,
+            id_map=id_map,
+            owner=ids.owner,
+            in_user_namespace=ids.outer is not None,
+            volume=seat.volume.name,
+            target=path,
+            create=create,
+        )
+        return overlay, ""
+    bind = steps.Bind(
+        disk.image,
+        path,
+        seat.volume.read_only,
+        recursive=False,
+        id_map=id_map,
+        create=create,
+        owner=ids.owner,
+        volume=seat.volume.name,
+    )
+    text = f"{seat.target} is read-only in this run: {kind} cannot lie below an overlay"
+    return bind, text if is_ephemeral else ""

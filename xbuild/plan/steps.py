@@ -91,13 +91,15 @@ class PrivateMounts(Record):
 class OpenImage(Record):
     """Open a disk image and lock it (flock(2)), for as long as anything can use it.
 
-    It must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``.
+    It must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``. What a
+    compressed ``image`` was unpacked to has no name: it is what ``descriptor`` of the launcher is.
     """
 
     image: HostPath
     is_exclusive: bool
     size: int
     mtime_ns: int
+    descriptor: int | None = None
 
 
 class AttachLoop(Record):
@@ -148,7 +150,10 @@ class MountTree(Record):
 
 
 class MountOverlay(Record):
-    """Make ``lower`` the root, with changes on a tmpfs that vanishes with the container."""
+    """Show ``lower`` with changes on a tmpfs that vanishes with the container.
+
+    It becomes the root; at a ``target`` below it another volume of the same image is shown.
+    """
 
     lower: HostPath
     recursive: bool = False
@@ -157,6 +162,8 @@ class MountOverlay(Record):
     in_user_namespace: bool = False
     size: str | None = None
     volume: str | None = None
+    target: GuestPath = GuestPath("/")
+    create: Create = "no"
 
 
 class Scaffold(Record):

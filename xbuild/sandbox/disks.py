@@ -81,7 +81,9 @@ def open_image(stage: Stage, step: steps.OpenImage) -> None:
     flags = os.O_RDWR if step.is_exclusive else os.O_RDONLY
     if step.is_exclusive and stat.S_ISBLK(os.stat(step.image).st_mode):
         flags |= os.O_EXCL  # refused where it is mounted, in whichever namespace
-    fd = os.open(step.image, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    is_named = step.descriptor is None
+    path = step.image if is_named else f"/proc/self/fd/{step.descriptor}"
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         lock_descriptor(fd, exclusive=step.is_exclusive)
     except OSError as error:
