@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.emulation.rules import derive_rule
-from xbuild.errors import HostUnable, NotARootfs, UsageError
+from xbuild.errors import HostUnable, UsageError
 from xbuild.plan import steps
 from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
@@ -44,11 +44,9 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
     ``remember``. Raises XbuildError subclasses that say why there can be no plan.
     """
     if os.path.isfile(request.target):
-        raise NotARootfs(
-            f"{request.target} is a file, not a directory with a root filesystem",
-            "unpack an archive first: mkdir TREE && tar -C TREE -xf FILE;"
-            " xbuild inspect says what a file is",
-        )
+        from xbuild.tree.target import no_tree  # only for a mistake
+
+        raise no_tree(request.target)
     host = Host.probe()
     with DirectoryReader(request.target) as reader:
         return plan_tree(request, host, reader, remember=remember)
