@@ -10,11 +10,11 @@ from xbuild.plan import steps
 from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
-from xbuild.plan.identities import choose_identities
+from xbuild.plan.identities import choose_identities, may_have_roots_number
 from xbuild.plan.view import View, hostname_of
 from xbuild.record import GuestPath, HostPath
 from xbuild.tree.resolve import DirectoryReader
-from xbuild.tree.survey import survey_directory
+from xbuild.tree.survey import survey_at_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def plan_tree(
     disk: Disk | None = None,
 ) -> Plan:
     """Read an open tree, which may be that of a mounted image, and decide: see plan_run()."""
-    survey = survey_directory(reader)
+    survey = survey_at_start(reader)
+    if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
+        host = host.with_changeable_proc_entries()
     emulations = choose_emulation(survey, request, host, remember=remember)
     registered = tuple(
         GuestPath(e.entry.interpreter)

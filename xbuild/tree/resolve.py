@@ -323,11 +323,7 @@ def target_error(path: str, error: OSError | ValueError, where: str = "") -> Tar
 
 
 def _exists(name: str, directory_fd: int) -> bool:
-    try:
-        os.lstat(name, dir_fd=directory_fd)
-    except OSError:
-        return False
-    return True
+    return os.access(name, os.F_OK, dir_fd=directory_fd, follow_symlinks=False)
 
 
 def _read_fully(fd: int, limit: int) -> bytes:
