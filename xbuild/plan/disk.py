@@ -21,7 +21,8 @@ class Volume(Record):
     """A file system to be mounted: a partition, or a subvolume of one (btrfs).
 
     ``offset`` and ``size`` of the partition are in bytes, ``options`` those of the mount. ``check``
-    is the program that repairs it beforehand.
+    is the program that repairs it beforehand, ``server`` the one that serves it through FUSE,
+    where that is not the kernel's own driver.
     """
 
     partition: int
@@ -32,6 +33,7 @@ class Volume(Record):
     options: tuple[tuple[str, str | None], ...] = ()
     read_only: bool = False
     check: tuple[str, ...] = ()
+    server: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -70,6 +72,11 @@ class Disk(Record):
         """All that is mounted, the root first."""
         return (self.root, *(seat.volume for seat in self.seats))
 
+    @property
+    def is_served(self) -> bool:
+        """Whether it is used through FUSE, from outside of the container's PID namespace."""
+        return bool(self.root.server)
+
 
 def open_steps(disk: Disk) -> list[Step]:
     """Return the steps that make every volume of an image available."""
@@ -78,6 +85,9 @@ def open_steps(disk: Disk) -> list[Step]:
     ]
     attached: set[int] = set()
     for volume in disk.volumes:
+        if volume.server:
+            found += _serve(volume)
+            continue
         if volume.partition not in attached:
             attached.add(volume.partition)
             found += _attach(volume, read_only=not disk.is_exclusive)
@@ -90,6 +100,17 @@ def _attach(volume: Volume, *, read_only: bool) -> list[Step]:
     found: list[Step] = [steps.AttachLoop(number, volume.offset, volume.size, read_only)]
     if volume.check:
         found.append(steps.CheckFilesystem(number, volume.check))
+    return found
+
+
+def _serve(volume: Volume) -> list[Step]:
+    number = volume.partition
+    found: list[Step] = []
+    if volume.check:
+        found.append(steps.CheckFilesystem(number, volume.check, volume.offset))
+    found.append(
+        steps.ServeFilesystem(volume.name, number, volume.offset, volume.server, volume.read_only)
+    )
     return found
 
 

@@ -48,6 +48,9 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             words = [k if v is None else f"{k}={v}" for k, v in options]
             given = f" ({','.join(words)})" if words else ""
             return "mount", f"{_volume(volume)}, {filesystem}{given}"
+        case steps.ServeFilesystem(_, partition, _, argv, read_only):
+            marks = _marks(read_only=read_only, recursive=False, id_map=None)
+            return "serve", f"{_part(partition)} by {' '.join(argv)}{marks}"
         case steps.MountTree(source, read_only, recursive, id_map, volume):
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
             return "root", f"{_shown(source, volume)}{marks}"

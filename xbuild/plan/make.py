@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xbuild.plan.identities import Identities
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Namespace, Plan, Step
+    from xbuild.tree.resolve import TreeReader
     from xbuild.tree.survey import Survey
 
 _WITH_IDS_OF_THE_HOST = ("identity", "nested")  # kinds of Identities: root may be the host's
@@ -55,13 +56,19 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
 def plan_tree(
     request: Request,
     host: Host,
-    reader: DirectoryReader,
+    reader: TreeReader,
     *,
     remember: bool,
     disk: Disk | None = None,
+    survey: Survey | None = None,
 ) -> Plan:
-    """Read an open tree, which may be that of a mounted image, and decide: see plan_run()."""
-    survey = survey_at_start(reader)
+    """Read an open tree, which may be that of an image, and decide: see plan_run().
+
+    ``survey`` describes one that is no directory.
+    """
+    if survey is None:
+        assert isinstance(reader, DirectoryReader)
+        survey = survey_at_start(reader)
     if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
         host = host.with_changeable_proc_entries()
     emulations = choose_emulation(survey, request, host, remember=remember)
@@ -93,6 +100,10 @@ def make_plan(
     outer: list[Step] = []
     if ids.outer is not None:
         outer.append(steps.EnterNamespaces(("user",), ids.outer))
+    if disk is not None and disk.is_served:
+        from xbuild.plan.disk import open_steps  # only for images
+
+        outer += open_steps(disk)
     plan: list[Step] = [
         *outer,
         steps.BecomeInit(),

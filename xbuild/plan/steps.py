@@ -115,10 +115,15 @@ class AttachLoop(Record):
 
 
 class CheckFilesystem(Record):
-    """Have a program check and repair an attached partition; the device follows ``argv``."""
+    """Have a program check and repair a partition.
+
+    The attached device follows ``argv``, or with ``offset`` (bytes) the image itself, as
+    e2fsck(8) takes it.
+    """
 
     partition: int
     argv: tuple[str, ...]
+    offset: int | None = None
 
 
 class MountFilesystem(Record):
@@ -131,6 +136,21 @@ class MountFilesystem(Record):
     partition: int
     filesystem: str
     options: tuple[tuple[str, str | None], ...] = ()
+    read_only: bool = False
+
+
+class ServeFilesystem(Record):
+    """Have a program serve a file system of the image through FUSE, in a directory of its own.
+
+    The image and the mount point follow ``argv``. What it serves is visible nowhere yet: MountTree
+    or Bind show ``volume``. ``offset`` is the partition's, in bytes. The program sees no file of
+    the host's, and ends with the last mount of what it serves, or with whoever started it.
+    """
+
+    volume: str
+    partition: int
+    offset: int
+    argv: tuple[str, ...]
     read_only: bool = False
 
 
@@ -337,6 +357,7 @@ if TYPE_CHECKING:
         | AttachLoop
         | CheckFilesystem
         | MountFilesystem
+        | ServeFilesystem
         | MountTree
         | MountOverlay
         | Scaffold

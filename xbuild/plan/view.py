@@ -138,7 +138,8 @@ class View:
 
         request, ids = self._request, self._ids
         image, volume = request.target, disk.root.name
-        self._add(*open_steps(disk))
+        if not disk.is_served:  # or else it was opened before process 1 was there
+            self._add(*open_steps(disk))
         if self._is_overlay:
             in_user_namespace = ids.outer is not None
             self._add(
