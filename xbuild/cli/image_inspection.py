@@ -41,7 +41,7 @@ def inspect_image(
 ) -> ImageInspection:
     """Look at an image and at what this host has for it. Raises as open_survey() does."""
     with (
-        shown_unpacking(f"unpacking {path} to look into it") as progress,
+        shown_unpacking(f"reading {path} to look into it", "reading") as progress,
         open_survey(path, partition=partition, full=full, progress=progress) as surveyed,
     ):
         tree, reader = surveyed.survey.tree, surveyed.reader

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown_unpacking(beginning: str) -> Iterator[Progress]:
+def shown_unpacking(beginning: str, phase: str = "unpacking") -> Iterator[Progress]:
     """Show progress while the ``with`` lasts; where there is no terminal, say ``beginning`` once.
 
     The bar, and its thread, is gone when all was read.
@@ -31,7 +31,7 @@ def shown_unpacking(beginning: str) -> Iterator[Progress]:
             if not (sys.stderr is not None and sys.stderr.isatty()):
                 note(beginning)
             line = _begun()
-        line.show("unpacking", done, total)
+        line.show(phase, done, total)
         if done >= total:
             line.__exit__(None, None, None)
 

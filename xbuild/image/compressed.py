@@ -54,16 +54,22 @@ def unpack_for_reading(path: HostPath, progress: Progress | None = None) -> int:
     Raises DamagedImage for a file that is cut off or garbled, ImageError for lack of room.
     """
     directory = scratch_directory()
-    try:
-        fd, name = tempfile.mkstemp(prefix="xbuild-image-", dir=directory)
-    except OSError as error:
-        raise ImageError(f"Cannot unpack {path} in {directory}: {error.strerror}") from error
-    os.unlink(name)
+    fd = open_unnamed(path, directory)
     try:
         unpack(path, fd, directory, progress)
     except BaseException:
         os.close(fd)
         raise
+    return fd
+
+
+def open_unnamed(path: HostPath, directory: HostPath) -> int:
+    """Return a new file without a name, for what is in ``path``. Raises ImageError."""
+    try:
+        fd, name = tempfile.mkstemp(prefix="xbuild-image-", dir=directory)
+    except OSError as error:
+        raise ImageError(f"Cannot unpack {path} in {directory}: {error.strerror}") from error
+    os.unlink(name)
     return fd
 
 
@@ -74,11 +80,13 @@ def unpack(
     progress: Progress | None = None,
     *,
     more_room: str = OTHER_SCRATCH,
+    wanted: Callable[[int], bool] | None = None,
 ) -> int:
     """Write the content of ``path`` sparsely to an empty file and return its size in bytes.
 
     ``place`` names where that file is, for messages, and ``more_room`` what to do where it is
-    full. Raises as unpack_for_reading() does, and leaves what was written.
+    full. ``wanted`` is asked by offset what of it to write, CHUNK bytes at a time, and then has to
+    look after the room. Raises as unpack_for_reading() does, and leaves what was written.
     """
     total = os.stat(path).st_size
     position = 0
@@ -90,8 +98,10 @@ def unpack(
                 if not chunk:
                     break
                 _refuse_endless(path, position + len(chunk))
-                check_room(fd, path, place, more_room)
-                write_sparse(fd, chunk, position)
+                if wanted is None:
+                    _check_room(fd, path, place, more_room)
+                if wanted is None or wanted(position):
+                    _write_sparse(fd, chunk, position)
                 position += len(chunk)
                 if progress is not None:
                     progress(stream.consumed, total)
@@ -108,8 +118,7 @@ def _refuse_endless(path: HostPath, size: int) -> None:
         raise DamagedImage(f"{path} unpacks to more than {SIZE_LIMIT >> 40} TiB")
 
 
-def check_room(fd: int, path: HostPath, place: str, more_room: str = OTHER_SCRATCH) -> None:
-    """Raise ImageError unless some room is left where the file ``fd`` is."""
+def _check_room(fd: int, path: HostPath, place: str, more_room: str) -> None:
     if free_room(fd) < RESERVE:
         raise ImageError(
             f"Cannot unpack {path}: {place} has less than {RESERVE >> 20} MiB left", more_room
@@ -122,7 +131,7 @@ def free_room(fd: int) -> int:
     return room.f_bavail * room.f_frsize if room.f_blocks else SIZE_LIMIT
 
 
-def write_sparse(fd: int, chunk: bytes, position: int) -> None:
+def _write_sparse(fd: int, chunk: bytes, position: int) -> None:
     """Write the blocks of a chunk that are not zeros, neighbours in one go."""
     if chunk == _ZERO_CHUNK:
         return
