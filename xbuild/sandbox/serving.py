@@ -11,6 +11,7 @@ supervisor dies instead, the program is told by SIGTERM. Loaded only where a pla
 from __future__ import annotations
 
 import errno
+import marshal
 import os
 import select
 import signal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _POINT = "/tmp"  # which every host has; covered in the program's own mount namespace alone
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_ANSWER_LIMIT = 4096  # bytes
 _SAID_LIMIT = 4096  # bytes of a program's messages that are read
 _LAST_DESCRIPTOR = 2**32 - 1
 _ENDING_PATIENCE_MS = 1000
@@ -65,12 +67,14 @@ def serve(stage: Stage, step: steps.ServeFilesystem) -> None:
         in_child(lambda: _become_server(step, fd, saying, begun, parent))
     os.close(saying)
     server = Server(step.volume, pid, said, step.offset, step.read_only)
-    mount = _fetch_mount(pid) if begun.wait() else None
-    begun.close()
-    if mount is None:
+    try:
+        mount = _fetch_mount(pid, begun)
+    except OSError as error:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        raise OSError(errno.EIO, os.strerror(errno.EIO), _last_words(server))
+        raise OSError(error.errno, error.strerror, _last_words(server) or error.filename) from error
+    finally:
+        begun.close()
     stage.disk.volumes[step.volume] = mount
     stage.disk.servers.append(server)
 
@@ -113,36 +117,44 @@ def _cover(place: str) -> None:
     os.close(target)
 
 
-def _fetch_mount(pid: int) -> int | None:
-    """Return the mount that a program makes in its mount namespace; None if it ends instead."""
+def _fetch_mount(pid: int, begun: Gate) -> int:
+    """Return the mount that a program makes in its mount namespace.
+
+    Raises OSError, EIO where the program ends instead.
+    """
     ours, theirs = socket.socketpair()
-    helper = os.fork()
-    if helper == 0:
-        in_child(lambda: _send_mount(pid, theirs))
+    if begun.wait():
+        helper = os.fork()
+        if helper == 0:
+            in_child(lambda: _send_mount(pid, theirs))
+        init.wait_for(helper)
     theirs.close()
-    descriptors = socket.recv_fds(ours, 1, 1)[1]
+    answer, descriptors, _, _ = socket.recv_fds(ours, _ANSWER_LIMIT, 1)
     ours.close()
-    if init.wait_for(helper) == 0 and descriptors:
+    if descriptors:
         os.set_inheritable(descriptors[0], False)
         return descriptors[0]
-    for fd in descriptors:
-        os.close(fd)
-    return None
+    failure = marshal.loads(answer) if answer else (errno.EIO, os.strerror(errno.EIO), "")
+    raise OSError(*failure)
 
 
 def _send_mount(pid: int, link: socket.socket) -> NoReturn:
     die_with_parent()
-    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
-    _linux.setns(namespace, _linux.CLONE_NEWNS)
-    if not _wait_for_mount(pid):
-        os._exit(1)
-    place = os.open(_POINT, os.O_PATH)
-    mount = _linux.open_tree(place, _linux.OPEN_TREE_CLONE, label=_POINT)
-    os.close(place)
-    # The mount must not outlive the container in the namespace of the program that serves it.
-    _linux.umount2(_POINT, _linux.MNT_DETACH)
-    _empty_root()
-    socket.send_fds(link, [b"\0"], [mount])
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+        _linux.setns(namespace, _linux.CLONE_NEWNS)
+        if _wait_for_mount(pid):
+            place = os.open(_POINT, os.O_PATH)
+            mount = _linux.open_tree(place, _linux.OPEN_TREE_CLONE, label=_POINT)
+            os.close(place)
+            # It must not outlive the container in the namespace of the program that serves it.
+            _linux.umount2(_POINT, _linux.MNT_DETACH)
+            _empty_root()
+            socket.send_fds(link, [b"\0"], [mount])
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # the program has ended
+    except OSError as error:
+        link.send(marshal.dumps((error.errno or 0, error.strerror, str(error.filename or ""))))
     os._exit(0)
 
 
