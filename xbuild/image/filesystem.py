@@ -162,11 +162,13 @@ def _free_in_fat(image: ImageFile, offset: int) -> int | None:
 
 
 def _measure_xfs(image: ImageFile, offset: int) -> _Measures:
-    """Read fs/xfs/libxfs/xfs_format.h: struct xfs_dsb. Its log tells dirt, and only to a mount."""
+    """Read fs/xfs/libxfs/xfs_format.h: struct xfs_dsb. Its log tells dirt."""
+    from xbuild.image.xfs_log import has_dirty_log  # for an XFS alone
+
     block = _field(image, offset + 4, ">I") or 0
     count = _field(image, offset + 8, ">Q") or 0
     free = _field(image, offset + 144, ">Q") or 0
-    return _Measures(count * block, min(free, count) * block, None)
+    return _Measures(count * block, min(free, count) * block, has_dirty_log(image, offset))
 
 
 def _measure_btrfs(image: ImageFile, offset: int) -> _Measures:

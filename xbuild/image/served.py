@@ -124,7 +124,6 @@ def _describe(
     request: Request, survey: ImageSurvey, lock: ImageLock, root: Volume, reader: TreeReader
 ) -> Disk:
     by_number = {part.partition.number: part for part in survey.partitions}
-    leaves_alone = request.read_only or request.ephemeral
     below = wanted_below(survey, by_number, root)
     notes = list(survey.notes)
     seats, closed = [], []
@@ -142,7 +141,7 @@ def _describe(
             continue
         seats.append(Seat(served, place, mount.target))
     volumes = (root, *(seat.volume for seat in seats))
-    notes += state_notes(survey, volumes, leaves_alone)
+    notes += state_notes(survey, volumes, request)
     notes += _what_differs(volumes)
     status = os.fstat(lock.fd)
     return Disk(

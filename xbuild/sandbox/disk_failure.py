@@ -32,7 +32,7 @@ def explain_image_report(report: Report, plan: Plan) -> ImageError:
     if isinstance(step, steps.AttachLoop):
         return explain_attach(report.errno, report.subject, plan.target)
     if isinstance(step, steps.CheckFilesystem):
-        return _unrepaired(step, plan.target)
+        return explain_check(step, plan.target)
     if isinstance(step, steps.ServeFilesystem):
         return _unserved(report, step, plan.target)
     assert isinstance(step, steps.MountFilesystem)
@@ -118,11 +118,22 @@ def explain_attach(number: int, subject: str, image: HostPath) -> CannotAttach:
     )
 
 
-def _unrepaired(step: steps.CheckFilesystem, image: HostPath) -> DamagedImage:
+def explain_check(step: steps.CheckFilesystem, image: HostPath) -> DamagedImage:
+    """Return the error for a file system that is not sound after its check."""
+    program = os.path.basename(step.argv[0])
+    what = _what(step.partition, image)
+    if program == "btrfs":
+        return DamagedImage(
+            f"btrfs check found errors in {what} (its messages are above)",
+            "it is not repaired: take the files out first (mount -o ro,rescue=all, or btrfs"
+            " restore), then on a copy: btrfs check --repair",
+        )
+    hint = "work on a copy, and see the program's manual page"
+    if program == "xfs_repair":
+        hint = "where its journal is damaged, xfs_repair -L drops it: on a copy"
     return DamagedImage(
-        f"{os.path.basename(step.argv[0])} could not repair partition {step.partition} of {image}"
-        " (its messages are above)",
-        "work on a copy, and see the program's manual page",
+        f"{program} could not repair {what} (its messages are above)",
+        hint,
     )
 
 
@@ -144,7 +155,8 @@ def explain_mount(number: int, step: steps.MountFilesystem, image: HostPath) -> 
         reason = f"the kernel does not accept it ({reason})"
     return DamagedImage(
         f"Cannot mount {what} of {image}: {reason}",
-        "dmesg has the kernel's reason; --fsck repairs what can be repaired",
+        "dmesg has the kernel's reason; "
+        + ("btrfs check may say more" if step.filesystem == "btrfs" else "--fsck may repair it"),
     )
 
 
