@@ -92,6 +92,21 @@ class BinfmtError(XbuildError):
     """The binfmt_misc registry refused or does not serve."""
 
 
+# toolset
+
+
+class ToolsetError(XbuildError):
+    """A set of native tools that cannot serve."""
+
+
+class ToolsetMissing(ToolsetError):
+    """No set was prepared for this tree."""
+
+
+class ToolsetDamaged(ToolsetError):
+    """A set whose files are not what its manifest says."""
+
+
 # plan
 
 
