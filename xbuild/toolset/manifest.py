@@ -49,6 +49,7 @@ VERDICTS = ("identical", "differs", "untested")
 ARGUMENTS_LIMIT = 2  # more do not fit before a command line that is changed in place
 PATH_LIMIT = 200  # bytes of a native program's path inside: the dispatcher's buffer
 SIZE_LIMIT = 64 << 20  # bytes of a manifest
+_NO_TEXTS = ("arguments", "emulate_for", "drops_preload")
 _BEYOND_DIGEST = ("level", "verdict", "reason")
 
 
@@ -57,9 +58,10 @@ class Tool(Record):
 
     ``path`` is free of symbolic links and ``sha256`` that file's content in the tree; ``native``
     is a path in the set's root, ``""`` where there is none. ``arguments`` are inserted after
-    argv[0]. A program that is started with LD_PRELOAD set is emulated, unless ``drops_preload``:
-    then it runs natively without. ``level`` is the least cautious one that uses it; ``reason``
-    says why not exact.
+    argv[0]. With one of ``emulate_for`` on its command line the program is emulated after all:
+    they are beginnings of arguments, or after a ``*`` ends: ``*=native``. So is one that is
+    started with LD_PRELOAD set, unless ``drops_preload``: then it runs natively without.
+    ``level`` is the least cautious one that uses it; ``reason`` says why not exact.
     """
 
     path: GuestPath
@@ -67,6 +69,7 @@ class Tool(Record):
     kind: Kind
     native: str = ""
     arguments: tuple[str, ...] = ()
+    emulate_for: tuple[str, ...] = ()
     drops_preload: bool = False
     level: Level = "none"
     verdict: Verdict = "untested"
@@ -242,10 +245,13 @@ def _from_document(document: Any, directory: HostPath) -> Toolset:  # Any: as JS
 
 
 def _tool(fields: dict[str, Any]) -> Tool:  # Any: as JSON has it
-    arguments = tuple(_text(each) for each in fields.get("arguments", ()))
-    drops_preload = fields.get("drops_preload", False)
-    rest = {k: v for k, v in fields.items() if k not in ("arguments", "drops_preload")}
-    tool = Tool(**_texts(rest), arguments=arguments, drops_preload=drops_preload is True)
+    texts = {k: v for k, v in fields.items() if k not in _NO_TEXTS}
+    tool = Tool(
+        **_texts(texts),
+        arguments=tuple(_text(each) for each in fields.get("arguments", ())),
+        emulate_for=tuple(_text(each) for each in fields.get("emulate_for", ())),
+        drops_preload=fields.get("drops_preload", False) is True,
+    )
     if tool.kind not in KINDS or tool.level not in LEVELS or tool.verdict not in VERDICTS:
         raise ValueError(f"{tool.path}: {tool.kind}, {tool.level}, {tool.verdict}")
     if not tool.path.startswith("/"):
@@ -254,8 +260,10 @@ def _tool(fields: dict[str, Any]) -> Tool:  # Any: as JSON has it
         _check_inside(tool.native)
     elif tool.level != "none":
         raise ValueError(f"{tool.path} has no native program")
-    if len(arguments) > ARGUMENTS_LIMIT or any("\0" in each for each in arguments):
-        raise ValueError(f"{tool.path} has arguments that do not fit: {arguments}")
+    if len(tool.arguments) > ARGUMENTS_LIMIT or any("\0" in each for each in tool.arguments):
+        raise ValueError(f"{tool.path} has arguments that do not fit: {tool.arguments}")
+    if any(each in ("", "*") or "\0" in each for each in tool.emulate_for):
+        raise ValueError(f"{tool.path} is emulated for what means nothing: {tool.emulate_for}")
     return tool
 
 
