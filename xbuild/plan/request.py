@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     NetworkChoice = Literal["host", "none"]
     BinfmtChoice = Literal["auto", "private", "host"]
+    NativeChoice = Literal["off", "exact", "fast"]
     UsersChoice = Literal["auto", "identity"]
 
 
@@ -51,6 +52,7 @@ class Request(Record):
     binfmt: BinfmtChoice = "auto"
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None
+    native: NativeChoice = "off"
     cpu: str | None = None
     terminal: tuple[int, ...] = ()
     term: str | None = None
