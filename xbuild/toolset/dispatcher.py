@@ -30,7 +30,8 @@ def dispatching(interpreter: HostPath, machine: str, *, remember: bool) -> HostP
     directory = native_directory()
     if directory is None:
         raise ToolsetError("No place for native tools", "set HOME or XDG_CACHE_HOME")
-    name = f"{_digest_of(interpreter)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}"
+    digest = _digest_of(interpreter, remember=remember)
+    name = f"{digest[:32]}-{hashlib.sha256(code).hexdigest()[:16]}"
     place = f"{directory}/interpreters/{name}"
     path = HostPath(f"{place}/{os.path.basename(interpreter)}")
     if remember and not _is_as_made(path, place):
@@ -52,14 +53,15 @@ def _code_for(machine: str) -> bytes:
         raise ToolsetError(f"No dispatcher for hosts of {machine}") from None
 
 
-def _digest_of(interpreter: HostPath) -> str:
+def _digest_of(interpreter: HostPath, *, remember: bool) -> str:
     digests = Digests(interpreter)
     fd = os.open(interpreter, os.O_RDONLY | os.O_CLOEXEC)
     try:
         digest = digests.of(fd)
     finally:
         os.close(fd)
-    digests.keep()
+    if remember:
+        digests.keep()
     return digest
 
 
@@ -69,7 +71,7 @@ def _is_as_made(path: HostPath, place: str) -> bool:
             expected = file.read()
         if os.stat(place).st_uid != os.geteuid():
             return False
-        return _digest_of(path) == expected
+        return _digest_of(path, remember=True) == expected
     except (OSError, ValueError):
         return False
 

@@ -49,7 +49,7 @@ VERDICTS = ("identical", "differs", "untested")
 ARGUMENTS_LIMIT = 2  # more do not fit before a command line that is changed in place
 PATH_LIMIT = 200  # bytes of a native program's path inside: the dispatcher's buffer
 SIZE_LIMIT = 64 << 20  # bytes of a manifest
-_NO_TEXTS = ("arguments", "emulate_for", "drops_preload")
+_NO_TEXTS = ("arguments", "emulate_for", "needs", "drops_preload")
 _BEYOND_DIGEST = ("level", "verdict", "reason")
 
 
@@ -61,7 +61,8 @@ class Tool(Record):
     argv[0]. With one of ``emulate_for`` on its command line the program is emulated after all:
     they are beginnings of arguments, or after a ``*`` ends: ``*=native``. So is one that is
     started with LD_PRELOAD set, unless ``drops_preload``: then it runs natively without.
-    ``level`` is the least cautious one that uses it; ``reason`` says why not exact.
+    ``level`` is the least cautious one that uses it; ``reason`` says why not exact. ``needs``
+    are paths of the set's companions, without which the verdict would not hold.
     """
 
     path: GuestPath
@@ -71,6 +72,7 @@ class Tool(Record):
     arguments: tuple[str, ...] = ()
     emulate_for: tuple[str, ...] = ()
     drops_preload: bool = False
+    needs: tuple[str, ...] = ()
     level: Level = "none"
     verdict: Verdict = "untested"
     reason: str = ""
@@ -97,6 +99,13 @@ class File(Record):
     link: str = ""
 
 
+class Companion(Record):
+    """A file of the tree that its programs load: libbfd is most of the assembler."""
+
+    path: GuestPath
+    sha256: str
+
+
 class Toolset(Record):
     """A set of native tools.
 
@@ -111,6 +120,7 @@ class Toolset(Record):
     compilers: tuple[Compiler, ...]
     tools: tuple[Tool, ...]
     files: tuple[File, ...]
+    companions: tuple[Companion, ...] = ()
     corpus: str = ""
     digest: str = ""
     directory: HostPath = HostPath("")
@@ -214,6 +224,7 @@ def _to_document(toolset: Toolset) -> dict[str, Any]:  # Any: as JSON has it
         "corpus": toolset.corpus,
         "compilers": [_plain(compiler) for compiler in toolset.compilers],
         "tools": [_plain(tool) for tool in sorted(toolset.tools, key=lambda t: t.path)],
+        "companions": [_plain(each) for each in sorted(toolset.companions, key=lambda c: c.path)],
         "files": [_plain(file) for file in sorted(toolset.files, key=lambda f: f.path)],
     }
 
@@ -237,6 +248,7 @@ def _from_document(document: Any, directory: HostPath) -> Toolset:  # Any: as JS
         provider=_text(document["provider"]),
         compilers=tuple(Compiler(**_texts(each)) for each in document["compilers"]),
         tools=tuple(_tool(each) for each in document["tools"]),
+        companions=tuple(Companion(**_texts(each)) for each in document["companions"]),
         files=tuple(_file(each) for each in document["files"]),
         corpus=_text(document["corpus"]),
         digest=_text(document["digest"]),
@@ -250,6 +262,7 @@ def _tool(fields: dict[str, Any]) -> Tool:  # Any: as JSON has it
         **_texts(texts),
         arguments=tuple(_text(each) for each in fields.get("arguments", ())),
         emulate_for=tuple(_text(each) for each in fields.get("emulate_for", ())),
+        needs=tuple(_text(each) for each in fields.get("needs", ())),
         drops_preload=fields.get("drops_preload", False) is True,
     )
     if tool.kind not in KINDS or tool.level not in LEVELS or tool.verdict not in VERDICTS:

@@ -15,11 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    from xbuild.toolset.manifest import Tool, Toolset
+    from xbuild.toolset.manifest import Companion, Tool, Toolset
     from xbuild.tree.resolve import DirectoryReader
 
     Choice = Literal["exact", "fast"]
 
+_CHANGED = "has changed since the set was prepared: xbuild native prepare TARGET"
 _S_ISIDS = stat.S_ISUID | stat.S_ISGID
 
 
@@ -107,8 +108,12 @@ def _is_trusted(path: HostPath) -> bool:
 def _matched(reader: DirectoryReader, toolset: Toolset, choice: Choice, digests: Digests) -> Match:
     uses: list[Use] = []
     left: list[Left] = []
+    kept = {each.path for each in toolset.companions if _is_kept(reader, each, digests)}
     for tool in toolset.tools:
         found = _reason_against(tool, choice) or _look(reader, tool, digests)
+        gone = next((path for path in tool.needs if path not in kept), None)
+        if isinstance(found, Use) and gone is not None:
+            found = f"{gone} {_CHANGED}"
         if isinstance(found, Use):
             uses.append(found)
         else:
@@ -137,8 +142,16 @@ def _look(reader: DirectoryReader, tool: Tool, digests: Digests) -> Use | str:
     if status.st_mode & _S_ISIDS:
         return "it is set-user-ID or set-group-ID"
     if digest != tool.sha256:
-        return "it has changed since the set was prepared: xbuild native prepare TARGET"
+        return f"it {_CHANGED}"
     return Use(tool, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _is_kept(reader: DirectoryReader, companion: Companion, digests: Digests) -> bool:
+    try:
+        with reader.open(companion.path) as file:
+            return digests.of(file.fileno()) == companion.sha256
+    except (TargetError, OSError):
+        return False
 
 
 def _missing(reader: DirectoryReader, architecture: str) -> ToolsetMissing:
