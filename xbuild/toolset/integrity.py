@@ -69,7 +69,10 @@ def _check_file(toolset: Toolset, file: File, digests: Digests) -> None:
             return
         fd = os.open(path, _FLAGS)
         try:
-            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            mode = os.fstat(fd).st_mode
+            if mode & (stat.S_ISUID | stat.S_ISGID):
+                raise damaged(toolset, f"{file.path} is set-user-ID or set-group-ID")
+            is_file = stat.S_ISREG(mode)
             is_same = is_file and digests.of(fd) == file.sha256
         finally:
             os.close(fd)
