@@ -107,6 +107,13 @@ class ToolsetDamaged(ToolsetError):
     """A set whose files are not what its manifest says."""
 
 
+# native
+
+
+class CorpusFailed(XbuildError):
+    """The corpus cannot run in a tree, so that nothing can be proven of its native tools."""
+
+
 # plan
 
 
