@@ -8,7 +8,7 @@ from xbuild.plan import steps
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.toolset.dispatcher import dispatching
 from xbuild.toolset.manifest import INSIDE
-from xbuild.toolset.match import match_tree
+from xbuild.toolset.match import match_candidates, match_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Owner, Step
+    from xbuild.toolset.manifest import Tool
     from xbuild.toolset.match import Left, Match, Use
     from xbuild.tree.resolve import DirectoryReader
 
@@ -49,7 +50,10 @@ def choose_native(
     if request.native == "off" or leading.way in ("native", "native32"):
         return None, emulations
     machine = host_arch().name
-    match = match_tree(reader, leading.arch.name, machine, request.native, remember=remember)
+    if request.toolset is not None:
+        match = match_candidates(reader, request.toolset)
+    else:
+        match = match_tree(reader, leading.arch.name, machine, request.native, remember=remember)
     if leading.way != "private" or leading.interpreter is None:
         why = "the host's registry runs this tree's programs"
         return Native(match, "bind", (_bind_note(why),)), emulations
@@ -85,10 +89,9 @@ def native_steps(native: Native, run: GuestPath, owner: Owner) -> list[Step]:
         steps.Bind(toolset.root, inside, read_only=True, recursive=False),
     ]
     if native.way == "bind":
-        for use in native.match.uses:
-            if not use.tool.arguments:
-                source = HostPath(f"{toolset.root}/{use.tool.native}")
-                found.append(steps.Bind(source, use.tool.path, read_only=True, recursive=False))
+        for tool in _bindable(native):
+            source = HostPath(f"{toolset.root}/{tool.native}")
+            found.append(steps.Bind(source, tool.path, read_only=True, recursive=False))
         return found
     table = GuestPath(f"{inside}.table")
     substitutions = tuple(_substitution(use) for use in native.match.uses)
@@ -98,6 +101,12 @@ def native_steps(native: Native, run: GuestPath, owner: Owner) -> list[Step]:
     )
     found.append(steps.Substitute(table, substitutions, about, owner))
     return found
+
+
+def _bindable(native: Native) -> list[Tool]:
+    """Return what can be bound: nobody looks at the arguments then."""
+    tools = (use.tool for use in native.match.uses)
+    return [t for t in tools if not t.arguments and not (t.kind == "driver" and t.emulate_for)]
 
 
 def _substitution(use: Use) -> steps.Substitution:
@@ -120,6 +129,8 @@ def _substitution(use: Use) -> steps.Substitution:
 def native_notes(native: Native) -> list[str]:
     """Return what the reader of a plan should know about its native tools."""
     notes = list(native.notes)
+    if native.way == "bind":
+        notes.append(_about_bound(native))
     unproven = [use.tool.path for use in native.match.uses if use.tool.level == "fast"]
     if unproven:
         notes.append(f"the proof does not cover these native tools: {', '.join(unproven)}")
@@ -130,6 +141,21 @@ def native_notes(native: Native) -> list[str]:
             f" {', '.join(changed)}; xbuild native prepare"
         )
     return notes
+
+
+def _about_bound(native: Native) -> str:
+    toolset, bound = native.match.toolset, {tool.path for tool in _bindable(native)}
+    left = [f"{each.tool.path} ({each.reason})" for each in native.match.left]
+    left += [
+        f"{use.tool.path} (its arguments decide)"
+        for use in native.match.uses
+        if use.tool.path not in bound
+    ]
+    proof = f"proven by corpus {toolset.corpus}" if toolset.corpus else "not proven"
+    return (
+        f"native tools are those of set {toolset.digest[:12]} ({toolset.provider}; {proof});"
+        f" emulated: {', '.join(left) or 'none'}"
+    )
 
 
 def _is_wanted(left: Left, native: Native) -> bool:

@@ -53,6 +53,7 @@ class Request(Record):
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None
     native: NativeChoice = "off"
+    toolset: HostPath | None = None  # all of this set, proven or not, in place of a prepared one
     cpu: str | None = None
     terminal: tuple[int, ...] = ()
     term: str | None = None
