@@ -25,7 +25,11 @@ from xbuild.plan.make import plan_run
 from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.sandbox.container import Container
-from xbuild.toolset.manifest import INSIDE, Level, Tool, Toolset
+from xbuild.toolset.manifest import Tool, Toolset
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.toolset.manifest import Level
 
 FORMAT = 1
 _PLACE = "/run/xbuild-corpus"
@@ -65,9 +69,9 @@ def prove(
 ) -> Toolset:
     """Return ``toolset`` with a verdict for each tool that has a native program.
 
-    ``toolset.directory`` holds the native programs; the tree is not written to. A tool is used
-    exactly when every case agrees by byte and one at least succeeded. Raises CorpusFailed when
-    the corpus itself cannot run in the tree.
+    ``toolset`` was read from where its manifest and files are; the tree is not written to. A tool
+    keeps its level when every case agrees by byte and one at least succeeded; none is raised.
+    Raises CorpusFailed when the corpus itself cannot run in the tree.
     """
     subjects = [_subject(tool) for tool in toolset.tools if tool.native]
     cases = tuple(corpus_cases(toolset.architecture, subjects))
@@ -77,9 +81,9 @@ def prove(
         place = _Place(HostPath(scratch), tree, interpreter)
         place.prepare()
         progress(f"{len(cases)} cases by the tree's own programs", None)
-        place.run(cases, "reference", ())
+        place.run(cases, "reference", None)
         progress(f"{len(cases)} cases by native programs", None)
-        place.run(cases, "out", _substitutions(toolset))
+        place.run(cases, "out", toolset.directory)
         outcomes = compare(cases, f"{scratch}/reference", f"{scratch}/out")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -123,15 +127,6 @@ def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
             yield from utility_cases(each.key, each.base, each.tool.path)
 
 
-def _substitutions(toolset: Toolset) -> tuple[BindRequest, ...]:
-    shown = [BindRequest(toolset.root, INSIDE, read_only=True)]
-    for tool in toolset.tools:
-        if tool.native:
-            native = HostPath(f"{toolset.root}/{tool.native}")
-            shown.append(BindRequest(native, tool.path, read_only=True))
-    return tuple(shown)
-
-
 def _judge(subject: Subject, outcomes: dict[str, Outcome]) -> Tool:
     """Turn the outcomes of a tool's cases into its verdict and level, which is not raised."""
     tool, outcome = subject.tool, outcomes.get(subject.key)
@@ -168,8 +163,8 @@ class _Place:
         os.chmod(sources, 0o755)
         os.utime(sources, (_MTIME, _MTIME))
 
-    def run(self, cases: tuple[Case, ...], output: str, binds: tuple[BindRequest, ...]) -> None:
-        """Run all cases in a container in which ``binds`` are shown; they write to ``output``."""
+    def run(self, cases: tuple[Case, ...], output: str, toolset: HostPath | None) -> None:
+        """Run all cases in a container, with all of ``toolset``; they write to ``output``."""
         os.mkdir(f"{self._scratch}/{output}")
         os.chmod(f"{self._scratch}/{output}", 0o777)
         script = f"{self._scratch}/{output}.sh"
@@ -190,10 +185,12 @@ class _Place:
         request = Request(
             self._tree,
             ("/bin/sh", f"{_PLACE}/script"),
-            binds=(*shown, *binds),
+            binds=shown,
             network="none",
             read_only=True,
             interpreter=self._interpreter,
+            native="off" if toolset is None else "exact",
+            toolset=toolset,
         )
         status = Container(plan_run(request, remember=True)).run()
         if status != 0:

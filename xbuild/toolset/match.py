@@ -6,7 +6,7 @@ import os
 import stat
 
 from xbuild.errors import TargetError, ToolsetDamaged, ToolsetMissing
-from xbuild.record import HostPath, Record
+from xbuild.record import HostPath, Record, replace
 from xbuild.toolset.digests import Digests
 from xbuild.toolset.integrity import check_toolset
 from xbuild.toolset.manifest import LEVELS, read_toolset, sets_directory
@@ -95,6 +95,17 @@ def match_tree(
     if remember:
         digests.keep()
     return best
+
+
+def match_candidates(reader: DirectoryReader, directory: HostPath) -> Match:
+    """Return all that the set in ``directory`` could stand in for, to be proven.
+
+    Its files are not checked. Raises ToolsetDamaged.
+    """
+    toolset = read_toolset(directory)
+    tools = tuple(replace(tool, level="exact") for tool in toolset.tools if tool.native)
+    candidates = replace(toolset, tools=tools)
+    return _matched(reader, candidates, "exact", Digests(reader.label))
 
 
 def _is_trusted(path: HostPath) -> bool:
