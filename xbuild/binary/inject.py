@@ -31,7 +31,7 @@ def inject(program: bytes, code: bytes) -> bytes:
     """
     try:
         return _inject(program, code)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise DamagedElf("Cannot add a segment: the program's headers are cut off") from error
 
 
