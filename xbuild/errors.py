@@ -114,6 +114,18 @@ class CorpusFailed(XbuildError):
     """The corpus cannot run in a tree, so that nothing can be proven of its native tools."""
 
 
+class ProviderError(XbuildError):
+    """Native tools cannot be had for a tree: the message says what lacks or differs."""
+
+
+class ProviderUnsuitable(ProviderError):
+    """Programs of a provider that cannot be relocated, or lack what they need."""
+
+
+class ToolRefused(ProviderError):
+    """A native program that is not the tree's own built for this host."""
+
+
 # plan
 
 
