@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 
 from xbuild.errors import CorpusFailed
-from xbuild.native.corpus_binutils import binutils_cases, link_cases
+from xbuild.native.corpus_binutils import GCC_WRAPPERS, binutils_cases, link_cases
 from xbuild.native.corpus_case import STAGES, Case
 from xbuild.native.corpus_compare import Outcome, compare
 from xbuild.native.corpus_compilers import compiler_cases, driver_cases, lto_cases
@@ -99,8 +99,11 @@ def _subject(tool: Tool) -> Subject:
         return Subject(tool, f"{name}@{within['version']}", name)
     # A triplet before it, as in aarch64-linux-gnu-as.
     base = re.sub(r"^[a-z0-9_]+-(?:[a-z0-9]+-)?linux-[a-z0-9_]+-", "", name)
-    if tool.kind == "driver" or base.startswith("gcc-"):
-        return Subject(tool, base, re.sub(r"-[0-9.]+$", "", base))
+    plain = re.sub(r"-[0-9.]+$", "", base)
+    if plain in GCC_WRAPPERS:
+        return Subject(tool, plain, plain)
+    if tool.kind == "driver":
+        return Subject(tool, base, plain)
     return Subject(tool, base, base)
 
 
@@ -121,7 +124,7 @@ def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
     if versions:
         yield from binutils_cases(max(versions)[0], bases)
     for each in subjects:
-        if each.tool.kind == "driver":
+        if each.tool.kind == "driver" and each.base not in GCC_WRAPPERS:
             yield from driver_cases(each.key, each.base, each.tool.path)
         else:
             yield from utility_cases(each.key, each.base, each.tool.path)
@@ -137,7 +140,7 @@ def _judge(subject: Subject, outcomes: dict[str, Outcome]) -> Tool:
         return replace(tool, verdict="untested", level=level, reason=reason)
     if not outcome.differences:
         return replace(tool, verdict="identical")
-    level = _lower(tool) if outcome.is_nuance and not is_strict else "none"
+    level = _lower(tool) if outcome.is_nuance else "none"
     return replace(tool, verdict="differs", level=level, reason=outcome.reason)
 
 

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.native.corpus_case import Stage
 
+GCC_WRAPPERS = frozenset(("gcc-ar", "gcc-nm", "gcc-ranlib"))
 LINKERS = ("ld.bfd", "ld.gold", "ld.lld")
 
 _OBJECTS = {
@@ -23,15 +24,19 @@ _OBJECTS = {
     "%lto%": LTO_OBJECT,
 }
 _LINKS = (
-    "%main%",
-    "-static -Wl,-Map=@.map %main%",
+    "%main% -lm",
+    "-static -Wl,-Map=@.map %main% -lm",
     "-shared -g -Wl,--hash-style=both -Wl,-z,now %scalar% %floats% %layout%",
-    "-no-pie -Wl,--gc-sections -Wl,-O1 -Wl,--as-needed %main% %floats%",
+    "-no-pie -Wl,--gc-sections -Wl,-O1 -Wl,--as-needed %main% %floats% -lm",
     "-r -nostdlib %scalar% %threads% %layout%",
     "-shared -Wl,--build-id=sha1 -Wl,-soname,libcorpus.so.1 %layout% %scalar%",
     "-shared -Wl,--compress-debug-sections=zlib %layout%",
     "%layout%",
+    "-shared -Wl,-z,defs -Wl,--trace %threads%",
 )
+
+# The linker's messages show by what name collect2 found it.
+_FAILING = dict.fromkeys(_LINKS[-2:], "by what name it looks for a linker on PATH")
 
 # What stands before a semicolon prepares, and is not compared.
 _COMMANDS: dict[str, tuple[str, ...]] = {
@@ -91,7 +96,8 @@ def link_cases(version: str, triplet: str, paths: dict[str, str]) -> Iterator[Ca
             name = f"{tool.replace('@', '-')}-{version}.{number}"
             replaced = "" if tool.startswith("collect2") else paths[tool]
             text = f'plan {name} "{drivers}" {_fill(line, name, version)} -o "$O/{name}.out"'
-            yield Case(name, (tool,), f"{text}\nlink {name} {replaced}", line, stage=1)
+            nuance = _FAILING.get(line, "") if not replaced else ""
+            yield Case(name, (tool,), f"{text}\nlink {name} {replaced}", line, nuance, stage=1)
 
 
 def binutils_cases(version: str, paths: dict[str, str]) -> Iterator[Case]:
@@ -103,7 +109,7 @@ def binutils_cases(version: str, paths: dict[str, str]) -> Iterator[Case]:
             prepared = f"{_fill(before, name, version)}\n" if before else ""
             arguments = _fill(command.removeprefix(tool), name, version)
             reads_more = "linked%" in line or "%shared" in line or "$R/" in line
-            stage: Stage = 3 if tool.startswith("gcc-") else 2 if reads_more else 1
+            stage: Stage = 3 if tool in GCC_WRAPPERS else 2 if reads_more else 1
             text = f"{prepared}run {name} {paths[tool]}{arguments}"
             yield Case(name, (tool,), text, line, stage=stage)
 

@@ -45,12 +45,12 @@ _BY_ARCHITECTURE = {
     "x86_64": ("-O3 -march=x86-64-v3", "-O2 -march=x86-64-v4", "-O2 -fcf-protection=full"),
 }
 _C = {
-    "scalar.c": ("-O0 -g", "-O2", "-Os -g"),
-    "floats.c": ("-O0", "-O2 -g", "-O3 -ffast-math", "-O2 -frounding-math -std=c17"),
-    "threads.c": ("-O0 -fPIC", "-O2 -g", "-O2 -fno-pie", "-O2 -ftls-model=local-dynamic"),
-    "layout.c": ("-O0 -g", "-Og -g3", "-O2 -g -gdwarf-4 -gstrict-dwarf", "-O2 -g1"),
+    "scalar.c": ("-O0 -g -fPIC", "-O2", "-Os -g"),
+    "floats.c": ("-O0", "-O2 -g -fPIC", "-O3 -ffast-math", "-O2 -frounding-math -std=c17"),
+    "threads.c": ("-O0 -fPIC", "-O2 -g -fPIC", "-O2 -fno-pie", "-O2 -ftls-model=local-dynamic"),
+    "layout.c": ("-O0 -g", "-Og -g3 -fPIC", "-O2 -g -gdwarf-4 -gstrict-dwarf", "-O2 -g1"),
     "macros.c": ("-O1 -g3", "-E -dM", "-E -C", "-M -MG", "-O2 -std=c2x -Wall"),
-    "system.c": ("-O2 -g -D_FORTIFY_SOURCE=2", "-O0", "-E", "-O2 -flto -frandom-seed=corpus"),
+    "system.c": ("-O2 -g -fPIE -D_FORTIFY_SOURCE=2", "-O0", "-E", "-O2 -flto -frandom-seed=corpus"),
     "wrong.c": ("-Wall -Wextra", "-fdiagnostics-format=json", "-fmax-errors=2"),
 }
 _CXX = {
@@ -72,22 +72,34 @@ COMPRESSED_OBJECT = "loops.c.10"
 _DRIVER_COMMANDS = {
     "g++": (
         "classes.cc",
-        ("-O2 -g -c", "-O0 -S", "-E", "-### -O2 -g -c", "-M", "-O2 -g -fPIC -shared"),
+        ("-O2 -g -c", "-O0 -S", "-E", "-M", "-std=c++20 -O2 -c -fPIC -pthread"),
     ),
-    "gfortran": ("table.f90", ("-O2 -g -c", "-### -c", "-O2 -g")),
+    "gfortran": ("table.f90", ("-O2 -g -c", "-O0 -S", "-O2 -g")),
     "cpp": ("macros.c", ("", "-dM", "-M -MG")),
     "gcc": (
         "layout.c",
         (
-            *("-O2 -g -c", "-O0 -g3 -c -fPIC", "-S -O2", "-E", "-M -MD", "-### -O2 -g -c"),
+            *("-O2 -g -c", "-O0 -g3 -c -fPIC", "-S -O2", "-E", "-M -MD"),
             *("-O2 -c -pipe -Wall -Wextra", "-O2 -g -shared -fPIC", "-O2 -r -nostdlib"),
-            *("-### -shared -pthread -fopenmp -Wl,-z,now", "-c -O2 -save-temps=obj"),
-            "-c @options.rsp",
+            *("-c -O2 -save-temps=obj", "-c @options.rsp", "-Wp,-DX=1 -Wa,--noexecstack -c"),
+            *("-B. -c -O2", "-specs=corpus.specs -c"),
+            *("-x c -c -include twice.h", "-c -O2 -DNAME='\"a b\"' -Itests -isystem ."),
         ),
     ),
 }
+_AT_ONCE = "its options where it compiles and links at once"
+_LINKS_OTHERWISE = "where it looks for what it links, and what OpenMP adds"
+_NUANCES = {
+    "gcc": (
+        ("-shared -pthread -fopenmp -fPIC -Wl,-z,now", _LINKS_OTHERWISE),
+        ("-O2 -g -nostartfiles -pie", _LINKS_OTHERWISE),
+    ),
+    "g++": (("-O2 -g -fPIC -shared", _AT_ONCE), ("-O2 -g -fPIC -shared -lm", _AT_ONCE)),
+    "gfortran": (("-O2 -g -fPIC -shared", _AT_ONCE),),
+}
 _TOLD = (
-    *("-v", "--version", "-dumpspecs", "-print-search-dirs", "-dumpmachine", "-dumpversion"),
+    *("-v", "-### -O2 -g -c layout.c", "-### -shared -pthread -fopenmp layout.c"),
+    *("--version", "-dumpspecs", "-print-search-dirs", "-dumpmachine", "-dumpversion"),
     *("-print-multiarch", "-print-file-name=libc.so", "-print-prog-name=ld", "-print-sysroot"),
     *("--help=target", "-print-libgcc-file-name"),
 )
@@ -149,12 +161,13 @@ def _compile(name: str, drivers: str, source: str, flags: str) -> Iterator[Case]
 def driver_cases(tool: str, base: str, path: str) -> Iterator[Case]:
     """Yield cases of a compiler driver; what it only tells people is a nuance."""
     source, commands = _DRIVER_COMMANDS.get(base, _DRIVER_COMMANDS["gcc"])
-    for number, flags in enumerate(commands):
+    rows = (*((flags, "") for flags in commands), *_NUANCES.get(base, ()))
+    for number, (flags, nuance) in enumerate(rows):
         name = f"{tool}.{number}"
         output = "" if base == "cpp" or flags.startswith("-M") else f' -o "$O/{name}.o"'
         line = f"run {name} {path} {flags} {source}{output}"
-        yield Case(name, (tool,), line, f"{flags} {source}", stage=3)
-    for number, flags in enumerate(_TOLD if base != "cpp" else _TOLD[:2]):
+        yield Case(name, (tool,), line, f"{flags} {source}", nuance, stage=3)
+    for number, flags in enumerate(_TOLD):
         name = f"{tool}.told.{number}"
         nuance = f"what {base} {flags} says"
         yield Case(name, (tool,), f"run {name} {path} {flags}", flags, nuance, stage=3)
