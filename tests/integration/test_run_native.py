@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.capability import require
+from tests.images import MIB, make_image
 from tests.runs import Runner
 from tests.toolsets import NATIVE, NativeRunner, digest_of
 from tests.trees import tree_hash
@@ -375,9 +377,18 @@ def test_dry_run_names_set_and_tools_and_writes_nothing(root: Runner, native: Na
     assert tree_hash(native.cache) == before
 
 
-def test_tree_of_this_machine_needs_no_native_tools(
-    root: Runner, native: NativeRunner, tmp_path: object
-) -> None:
+def test_tree_in_an_image(root: Runner, native: NativeRunner, tmp_path: Path) -> None:
+    """The files have another device number each time, and the same content."""
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    image = make_image(tmp_path / "tree.img", layout=[("root", "ext4", 768 * MIB, tree)])
+    for options in ((), ("--ephemeral",), ("--read-only",), ()):
+        script = f"arch; uname -m; sha256sum {ARCH} | cut -c 1-64"
+        shown = native.output(*options, image, "--", "sh", "-c", script).split()
+        assert shown == [NATIVE, FOREIGN, digest_of(f"{tree}{ARCH}")], options
+
+
+def test_tree_of_this_machine_needs_no_native_tools(root: Runner, native: NativeRunner) -> None:
     tree = HostPath(f"{root.user.home}/own")
     os.makedirs(f"{tree}/bin", exist_ok=True)
     shutil.copy("/bin/busybox", f"{tree}/bin/sh")
