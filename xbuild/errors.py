@@ -110,6 +110,10 @@ class ToolsetDamaged(ToolsetError):
 # native
 
 
+class DistccRefused(XbuildError):
+    """A distcc server that cannot be reached, or has other compilers."""
+
+
 class CorpusFailed(XbuildError):
     """The corpus cannot run in a tree, so that nothing can be proven of its native tools."""
 

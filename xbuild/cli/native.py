@@ -11,6 +11,7 @@ from xbuild.cli.group import LazyGroup
 
 COMMANDS = {
     "prepare": ("xbuild.cli.native_prepare", "Make the set of native tools for a tree"),
+    "serve": ("xbuild.cli.native_serve", "Compile for other machines: distccd with a set"),
     "list": ("xbuild.cli.native_list", "Show the sets, their tools and verdicts"),
     "remove": ("xbuild.cli.native_remove", "Delete sets"),
     "prune": ("xbuild.cli.native_prune", "Delete damaged and unfinished sets, and downloads"),

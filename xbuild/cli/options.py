@@ -67,6 +67,19 @@ OPTIONS = (
         implied="exact",
     ),
     Option(
+        ("--ccache",),
+        "one",
+        "With native tools: cache what is compiled [in xbuild's cache].",
+        "DIR",
+        implied="default",
+    ),
+    Option(
+        ("--distcc",),
+        "one",
+        "With native tools: compile on other machines as well.",
+        "HOST[:PORT][/N],...",
+    ),
+    Option(
         ("--binfmt",),
         "one",
         "A private binfmt_misc registry, or the host's [private if the kernel has it].",

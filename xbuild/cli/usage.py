@@ -48,6 +48,14 @@ def _valued(option: Option) -> click.Option:
             is_flag=False,
             flag_value=flag_value,
         )
+    if option.implied:
+        return click.Option(
+            names,
+            metavar=option.metavar,
+            help=option.help,
+            is_flag=False,
+            flag_value=option.implied,
+        )
     if option.metavar in ("PATH", "FILE"):
         path = click.Path()
         return click.Option(
