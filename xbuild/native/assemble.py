@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 
 from xbuild.errors import ProviderUnsuitable, TargetError, ToolRefused
-from xbuild.native import gcc
-from xbuild.native.gate import check_configuration
+from xbuild.native import gcc, gcc_driver
+from xbuild.native.elf_patch import ElfPatch
+from xbuild.native.gate import check_configuration, language_of
 from xbuild.native.programs import Program
 from xbuild.native.relocate import PLUGIN, Layout
 from xbuild.native.roles import LOADS_PLUGIN
@@ -24,6 +26,12 @@ _BFD_NAMES = (f"/usr/bin/../bin/../lib/bfd-plugins/{PLUGIN}",)
 _TELLS_MACHINE = frozenset(("make", "bash"))
 
 
+Specs = tuple[dict[str, str], dict[str, str]]
+"""A driver's built-in specs by name, the tree's and the native one's."""
+ReadSpecs = Callable[[tuple[tuple[GuestPath, str], ...]], dict[GuestPath, Specs]]
+"""Given drivers, paths in the tree and in the root, asks both for their specs."""
+
+
 class Assembled(Record):
     """What was made: tools at their highest level, and the compilers that were compared."""
 
@@ -34,10 +42,14 @@ class Assembled(Record):
 class Assembler:
     """Adds the programs of one tree to a layout, each with its level or why it has none."""
 
-    def __init__(self, reader: DirectoryReader, layout: Layout, triplet: str) -> None:
+    def __init__(
+        self, reader: DirectoryReader, layout: Layout, triplet: str, read_specs: ReadSpecs
+    ) -> None:
         self._reader = reader
         self._layout = layout
         self._triplet = triplet
+        self._read_specs = read_specs
+        self._specs: dict[GuestPath, Specs] = {}
         self._refused: dict[str, str] = {}
         self._plugins: tuple[str, ...] = ()
         self._compilers: dict[str, Compiler] = {}
@@ -55,6 +67,9 @@ class Assembler:
             if program.wanted.name in versions:
                 self._compare(program, versions[program.wanted.name])
         self._plugins = self._add_plugins(programs)
+        drivers = [p for p in programs if p.role.kind == "driver" and p.wanted.name in versions]
+        laid = [(tool.path, tool.native) for tool in map(self._tool, drivers) if tool.native]
+        self._specs = self._read_specs(tuple(laid))
         tools = []
         for program in programs:
             if program.wanted.name in versions:
@@ -119,6 +134,7 @@ class Assembler:
                 replacements=gcc.path_replacements(self._triplet, version) if program.gcc else (),
                 words=self._words(program, native) if name in _TELLS_MACHINE else (),
                 plugins=self._plugins if base in LOADS_PLUGIN and not program.gcc else (),
+                adapt=self._adaptation(program, native),
             )
         except ProviderUnsuitable as error:
             return _left_out(program, error.message)
@@ -132,6 +148,27 @@ class Assembler:
             level=program.role.level,
             reason=program.role.reason,
         )
+
+    def _adaptation(self, program: Program, native: str) -> Callable[[ElfPatch], None] | None:
+        """Return what else must be changed in a program of GCC, once its paths are the tree's."""
+        if not program.gcc:
+            return None
+
+        def adapt(patch: ElfPatch) -> None:
+            gcc.add_local_include(patch)
+            if program.role.kind in ("driver", "linker"):
+                gcc_driver.use_plain_names(patch, self._triplet)
+            ours, theirs = self._specs.get(program.path, ({}, {}))
+            if ours:
+                gcc_driver.adapt_driver(patch, ours, theirs)
+                gcc_driver.add_offloaded_libraries(
+                    patch,
+                    language_of(program.path),
+                    self._content(program.path),
+                    self._layout.read(native),
+                )
+
+        return adapt
 
     def _native(self, program: Program) -> str | None:
         found = (self._layout.resolved(path) for path in program.natives)

@@ -140,12 +140,35 @@ class ElfPatch:
         """Overwrite bytes of the file."""
         self._bytes[offset : offset + len(content)] = content
 
+    def word_at(self, offset: int) -> int:
+        """Return the 64-bit number at a file offset."""
+        (word,) = struct.unpack("<Q", self.read(offset, 8))
+        return int(word)
+
+    def set_word(self, offset: int, value: int) -> None:
+        """Overwrite the 64-bit number at a file offset."""
+        self.write(offset, struct.pack("<Q", value))
+
+    def add_string(self, text: bytes) -> int:
+        """Put a string into the new segment; return the address at which it is loaded."""
+        return self._append(text + b"\0")
+
+    def offset_of(self, address: int) -> int | None:
+        """Return the file offset of what is loaded at ``address``; None where nothing is."""
+        try:
+            return self._offset_of(address)
+        except DamagedElf:
+            return None
+
     def addresses_of(self, text: bytes) -> tuple[int, ...]:
-        """Return where the NUL-terminated string ``text`` is loaded, wherever it occurs whole."""
-        found, at = [], self._bytes.find(b"\0" + text + b"\0")
+        """Return where the NUL-terminated string ``text`` is loaded, ends of longer ones included.
+
+        Linkers let a string be the end of another one.
+        """
+        found, at = [], self._bytes.find(text + b"\0")
         while at >= 0:
-            found.append(self._address_of(at + 1))
-            at = self._bytes.find(b"\0" + text + b"\0", at + 1)
+            found.append(self._address_of(at))
+            at = self._bytes.find(text + b"\0", at + 1)
         return tuple(address for address in found if address >= 0)
 
     def string_at(self, address: int) -> bytes:

@@ -16,12 +16,12 @@ from xbuild.native.assemble import Assembled, Assembler, list_files, lower
 from xbuild.native.companions import Companions
 from xbuild.native.corpus import corpus_version, prove
 from xbuild.native.fetch import DEBIAN_MACHINES, MULTIARCH
-from xbuild.native.gate import compare_answers
+from xbuild.native.gate import compare_answers, read_specs
 from xbuild.native.installed import read_database
 from xbuild.native.origin import DebianOrigin, Origin
 from xbuild.native.programs import Program, file_digest, find_programs
 from xbuild.native.relocate import Layout
-from xbuild.native.sets import RECIPE, find_by_recipe, publish, unfinished_set
+from xbuild.native.sets import find_by_recipe, publish, unfinished_set
 from xbuild.record import HostPath, Record, replace
 from xbuild.source.apt import Progress
 from xbuild.source.cache import locked
@@ -139,7 +139,12 @@ def _make(
         supply = subject.origin.supply(subject.programs, directory, work, progress)
         progress("relocating", None)
         layout = Layout(supply.unpacked, root, subject.machine)
-        assembler = Assembler(reader, layout, subject.triplet)
+        assembler = Assembler(
+            reader,
+            layout,
+            subject.triplet,
+            lambda drivers: read_specs(subject.target, root, drivers),
+        )
         assembled = assembler.assemble(subject.programs, supply.versions, supply.refused)
         for path in supply.frontends:
             if layout.has(path):
@@ -150,9 +155,7 @@ def _make(
         toolset = _toolset(reader, subject, assembled, tools, root, place)
         proven = prove(subject.target, toolset, progress=progress)
         write_manifest(proven, place)
-        with open(f"{place}/{RECIPE}", "w", encoding="ascii") as file:
-            file.write(subject.recipe + "\n")
-        return publish(directory, place, proven)
+        return publish(directory, place, proven, subject.recipe)
 
 
 def _compared(subject: _Subject, root: HostPath, assembled: Assembled) -> tuple[Tool, ...]:

@@ -8,9 +8,9 @@ sets in the set. Time zones, locales and users stay the tree's: they are at the 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from xbuild.errors import DamagedElf, ProviderUnsuitable
-from xbuild.native import gcc
 from xbuild.native.elf_patch import ElfPatch
 from xbuild.record import HostPath
 from xbuild.toolset.manifest import INSIDE
@@ -89,11 +89,12 @@ class Layout:
         replacements: tuple[tuple[bytes, bytes], ...] = (),
         words: tuple[tuple[str, str], ...] = (),
         plugins: tuple[str, ...] = (),
+        adapt: Callable[[ElfPatch], None] | None = None,
     ) -> str:
         """Add one program with its libraries; return its path in the root.
 
         ``replacements`` are made in its strings, ``words`` repointed, ``plugins`` (paths in the
-        root) loaded with it. Raises ProviderUnsuitable.
+        root) loaded with it, and what ``adapt`` changes comes last. Raises ProviderUnsuitable.
         """
         try:
             patch = ElfPatch(self.read(path))
@@ -105,9 +106,10 @@ class Layout:
                 patch.add_needed(f"{INSIDE}/{plugin}")
             if replacements:
                 patch.replace_strings(replacements)
-                gcc.add_local_include(patch)
             for old, new in words:
                 patch.repoint_string(old.encode(), new.encode())
+            if adapt is not None:
+                adapt(patch)
             content = patch.finish()
         except DamagedElf as error:
             raise ProviderUnsuitable(f"Cannot relocate {path}: {error.message}") from error

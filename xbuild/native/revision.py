@@ -36,7 +36,7 @@ EXPECTED = (
     Expected(r"--(en|dis)able-objc-gc", "a library that the tree has its own of"),
     Expected(r"--disable-libsanitizer", "a library that the tree has its own of"),
     Expected(r"--(en|dis)able-libphobos", "a library that the tree has its own of"),
-    Expected(r"--enable-offload-", "set right by the drivers' specs; no compiler proper uses it"),
+    Expected(r"--enable-offload-", "with -fopenmp and -fopenacc the tree's own is used"),
     Expected(r"--without-cuda-driver", "a library that the tree has its own of"),
     Expected(r"--with(out)?-build-time-tools", "how the compiler itself was built"),
     Expected(r"--disable-werror", "how the compiler itself was built"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from xbuild.record import Record
+from xbuild.native.gcc_driver import EMULATE_FOR, EMULATE_FOR_LANGUAGE
+from xbuild.record import Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,15 +46,9 @@ class Role(Record):
     emulate_for: tuple[str, ...] = ()
 
 
-_DRIVER = Role(
-    "driver",
-    "fast",
-    "the cross driver adds options of its own",
-    drops_preload=True,
-    # Only the tree's own knows the processor that is shown; a plugin is the target's code.
-    emulate_for=("-march=native", "-mcpu=native", "-mtune=native", "-fplugin"),
-)
-_COMPILER = Role("compiler", drops_preload=True, emulate_for=("-fplugin",))
+_DRIVER = Role("driver", drops_preload=True, emulate_for=EMULATE_FOR)
+# A plugin is the target's code; what is offloaded, a cross compiler may be built without.
+_COMPILER = Role("compiler", drops_preload=True, emulate_for=("-fplugin", "-fopenmp", "-fopenacc"))
 
 # Programs of packages that are the same for all architectures, by package.
 _PLAIN: dict[str, Role] = {
@@ -112,8 +107,10 @@ def role_of_compiler(program: str) -> Role | None:
         return _COMPILER
     if program in LINKERS:
         return Role("linker", drops_preload=True)
-    if re.fullmatch(r"(gcc|g\+\+|cpp|gfortran|gcc-(ar|nm|ranlib))(-\d+)?", program):
-        return _DRIVER
+    driver = re.fullmatch(r"(gcc|g\+\+|cpp|gfortran|gcc-(?:ar|nm|ranlib))(-\d+)?", program)
+    if driver:
+        special = EMULATE_FOR_LANGUAGE.get(driver[1], ())
+        return replace(_DRIVER, emulate_for=(*EMULATE_FOR, *special))
     return None
 
 

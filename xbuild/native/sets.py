@@ -62,8 +62,13 @@ def unfinished_set(directory: HostPath) -> Iterator[tuple[HostPath, HostPath]]:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def publish(directory: HostPath, place: HostPath, toolset: Toolset) -> Toolset:
-    """Give the finished set at ``place`` its name; it takes the place of one with that name."""
+def publish(directory: HostPath, place: HostPath, toolset: Toolset, recipe: str) -> Toolset:
+    """Give the finished set at ``place`` its name; it takes the place of those of its recipe."""
+    with open(f"{place}/{RECIPE}", "w", encoding="ascii") as file:
+        file.write(recipe + "\n")
+    older = find_by_recipe(directory, recipe)
+    if older is not None:
+        shutil.rmtree(older.directory)
     final = HostPath(f"{directory}/{_SETS}/{toolset.digest}")
     if os.path.lexists(final):
         shutil.rmtree(final)
