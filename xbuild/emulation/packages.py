@@ -53,15 +53,36 @@ def command_for(arch: Arch | None, os_release: Mapping[str, str], present: froze
     The distribution's own package manager goes first, then its relatives' (ID_LIKE), then
     whichever is there.
     """
+    tool = _chosen(os_release, present)
+    return _command(tool, arch, os_release) if tool else ""
+
+
+def _chosen(os_release: Mapping[str, str], present: frozenset[str]) -> str:
     ids = (os_release.get("ID", ""), *os_release.get("ID_LIKE", "").split())
     for identity in ids:
         for tool, family in _FAMILIES.items():
             if identity.split("-")[0] in family and tool in present:
-                return _command(tool, arch, os_release)
-    for tool in _FAMILIES:
-        if tool in present:
-            return _command(tool, arch, os_release)
-    return ""
+                return tool
+    return next((tool for tool in _FAMILIES if tool in present), "")
+
+
+def package_command(package: str, ebuild: str) -> str:
+    """Return the command that installs a package here; ``ebuild`` is Gentoo's, USE flags before.
+
+    Where the package manager is unknown, a sentence that names the package.
+    """
+    present = frozenset(m for m in _FAMILIES if _is_installed(m))
+    tool = _chosen(read_os_release(), present)
+    if not tool:
+        return f"install the package {package}"
+    verb = {"pacman": "-S", "emerge": "", "apk": "add"}.get(tool, "install")
+    words = ["" if os.geteuid() == 0 else "sudo"]
+    if tool == "emerge":
+        settings, _, name = ebuild.rpartition(" ")
+        words += [settings, tool, name]
+    else:
+        words += [tool, verb, package]
+    return " ".join(filter(None, words))
 
 
 def read_os_release() -> dict[str, str]:

@@ -135,6 +135,18 @@ def _measure_fat(image: ImageFile, offset: int, version: str) -> _Measures:
     return _Measures(sector * sectors, _free_in_fat(image, offset), bool(state & 1))
 
 
+def fat_tables_length(image: ImageFile, offset: int) -> int:
+    """Return how many bytes of a FAT hold its tables and the beginning of its root directory."""
+    sector = _field(image, offset + 11, "<H") or _SECTOR
+    cluster = (_field(image, offset + 13, "<B") or 1) * sector
+    reserved = _field(image, offset + 14, "<H") or 0
+    count = _field(image, offset + 16, "<B") or 0
+    entries = _field(image, offset + 17, "<H") or 0  # of the root directory, before FAT32
+    length = _field(image, offset + 22, "<H") or _field(image, offset + 36, "<I") or 0
+    root = _field(image, offset + 44, "<I") or 2 if entries == 0 else 2
+    return (reserved + count * length) * sector + 32 * entries + (root - 1) * cluster
+
+
 def _free_in_fat(image: ImageFile, offset: int) -> int | None:
     if find_program("mdir") is None:
         return None

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.request import Request
     from xbuild.record import HostPath
-    from xbuild.tree.resolve import DirectoryReader
+    from xbuild.tree.resolve import TreeReader
 
 API_DIRECTORIES = (
     GuestPath("/proc"),
@@ -70,7 +70,7 @@ class Guest(Record):
 
 
 def read_guest(
-    reader: DirectoryReader, request: Request, interpreters: tuple[GuestPath, ...] = ()
+    reader: TreeReader, request: Request, interpreters: tuple[GuestPath, ...] = ()
 ) -> Guest:
     """Read the facts that a plan for ``request`` needs.
 
@@ -100,7 +100,7 @@ def read_guest(
     )
 
 
-def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:
+def _check_apart(reader: TreeReader, api: tuple[Place, ...]) -> None:
     """Raise TargetError where one file system would be mounted over another, or over the tree.
 
     What is made later in the lower one would then be made on disk.
@@ -117,7 +117,7 @@ def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:
 
 
 def _locate_if_possible(
-    reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath]
+    reader: TreeReader, path: GuestPath, covered: frozenset[GuestPath]
 ) -> Place | None:
     """Locate what a run can do without; None for a symlink loop or what cannot be searched."""
     try:
@@ -139,7 +139,7 @@ def source_mode(source: HostPath) -> int:
 
 
 def locate(
-    reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath] = frozenset()
+    reader: TreeReader, path: GuestPath, covered: frozenset[GuestPath] = frozenset()
 ) -> Place:
     """Follow ``path`` as far as it exists in the tree, dangling symlinks too.
 
@@ -161,7 +161,7 @@ def locate(
             del done[-1:]  # ".." of the root is the root: path_resolution(7)
             mode = stat.S_IFDIR
             continue
-        found = None if _joined(done, name) in covered else _mode_of(reader, [*done, name])
+        found = None if _joined(done, name) in covered else reader.mode_of(_joined(done, name))
         if found is None:
             if ".." not in pending:
                 return _place(done, [name, *pending], mode, covered)
@@ -171,35 +171,13 @@ def locate(
             links += 1
             if links > MAXSYMLINKS:
                 raise SymlinkLoop(f"Too many symbolic links on the way to {path} in {reader.label}")
-            text = _text_of(reader, [*done, name])
+            text = reader.link_at(_joined(done, name))
             done, mode = ([] if text.startswith("/") else done), stat.S_IFDIR
             pending = [*_parts(text), *pending]
         else:
             done.append(name)
             mode = found
     return Place(_joined(done), (), mode)
-
-
-def _mode_of(reader: DirectoryReader, parts: list[str]) -> int | None:
-    """Return a place's st_mode, symlinks not followed; None where there is nothing."""
-    here = "/".join(parts)
-    try:
-        return os.lstat(here, dir_fd=reader.fd).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise TargetError(f"Cannot look up /{here} in {reader.label}: {error.strerror}") from error
-
-
-def _text_of(reader: DirectoryReader, parts: list[str]) -> str:
-    """Return where a symbolic link leads; somebody may have replaced it since it was found."""
-    here = "/".join(parts)
-    try:
-        return os.readlink(here, dir_fd=reader.fd)
-    except OSError as error:
-        raise TargetError(
-            f"Cannot read the link /{here} in {reader.label}: {error.strerror}"
-        ) from (error)
 
 
 def _place(done: list[str], rest: list[str], mode: int, covered: frozenset[GuestPath]) -> Place:
@@ -242,7 +220,7 @@ def _climbs_out(parts: list[str]) -> bool:
 _ROOT = Account("root", 0, 0, (), GuestPath("/root"), None)
 
 
-def _read_account(reader: DirectoryReader, user: str | None) -> Account:
+def _read_account(reader: TreeReader, user: str | None) -> Account:
     if user is None or user in ("root", "0"):
         return _ROOT
     name, _, group = user.partition(":")
@@ -278,7 +256,7 @@ def _home(text: str) -> GuestPath:
     return GuestPath(text if sound else "/")
 
 
-def _read_gid(reader: DirectoryReader, group: str) -> int:
+def _read_gid(reader: TreeReader, group: str) -> int:
     if _is_number(group):
         return int(group)
     for fields in _records(reader, GuestPath("/etc/group"), 4):
@@ -287,7 +265,7 @@ def _read_gid(reader: DirectoryReader, group: str) -> int:
     raise UsageError(f"The tree has no group {group!r} in /etc/group", "give a number")
 
 
-def _supplementary(reader: DirectoryReader, name: str, gid: int) -> tuple[int, ...]:
+def _supplementary(reader: TreeReader, name: str, gid: int) -> tuple[int, ...]:
     groups = [gid]
     for fields in _records(reader, GuestPath("/etc/group"), 4):
         if _is_number(fields[2]) and name in fields[3].split(",") and int(fields[2]) != gid:
@@ -295,7 +273,7 @@ def _supplementary(reader: DirectoryReader, name: str, gid: int) -> tuple[int, .
     return tuple(groups)
 
 
-def _records(reader: DirectoryReader, path: GuestPath, fields: int) -> list[list[str]]:
+def _records(reader: TreeReader, path: GuestPath, fields: int) -> list[list[str]]:
     try:
         text = reader.read(path, _ACCOUNT_FILE_LIMIT).decode("utf-8", "surrogateescape")
     except TargetError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from xbuild.binary.arch import host_arch
-from xbuild.errors import DamagedElf, InterpreterError, ToolsetError
+from xbuild.errors import DamagedElf, HostUnable, InterpreterError, ToolsetError
 from xbuild.plan import steps
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.toolset.dispatcher import dispatching
 from xbuild.toolset.manifest import INSIDE
 from xbuild.toolset.match import match_candidates, match_tree
+from xbuild.tree.resolve import DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Owner, Step
     from xbuild.toolset.manifest import Tool
     from xbuild.toolset.match import Left, Match, Use
-    from xbuild.tree.resolve import DirectoryReader
+    from xbuild.tree.resolve import TreeReader
 
     Way = Literal["exec", "bind"]
 
@@ -34,7 +35,7 @@ class Native(Record):
 
 
 def choose_native(
-    reader: DirectoryReader,
+    reader: TreeReader,
     request: Request,
     emulations: tuple[Emulation, ...],
     *,
@@ -44,11 +45,17 @@ def choose_native(
 
     None where the tree's leading architecture needs no emulation. The interpreter that
     substitutes at exec is made and verified if ``remember``. Raises ToolsetMissing,
-    ToolsetDamaged.
+    ToolsetDamaged, HostUnable for an image that is not mounted.
     """
     leading = emulations[0]
     if request.native == "off" or leading.way in ("native", "native32"):
         return None, emulations
+    if not isinstance(reader, DirectoryReader):
+        raise HostUnable(
+            f"Cannot tell which programs of {reader.label} to run natively: the kernel does not"
+            " mount this image, so that its files have no identity to go by",
+            "run xbuild as root, or without --native",
+        )
     machine = host_arch().name
     if request.toolset is not None:
         match = match_candidates(reader, request.toolset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _ctypes
 import os
-import struct
+from _struct import pack
 
 # linux/sched.h, signal.h
 CLONE_VM = 0x00000100
@@ -294,13 +294,13 @@ def fsmount(fd: int, attributes: int, *, label: str) -> int:
 def mount_setattr(fd: int, *, set_: int, userns_fd: int = 0, recursive: bool, label: str) -> None:
     """Add MOUNT_ATTR_* to the mount of ``fd``, IDMAP by ``userns_fd`` (mount_setattr(2))."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    attributes = struct.pack("QQQQ", set_, 0, 0, userns_fd)
+    attributes = pack("QQQQ", set_, 0, 0, userns_fd)
     _raw(_NR_MOUNT_SETATTR, fd, b"", flags, attributes, len(attributes), path=label)
 
 
 def openat2(dirfd: int, path: str, *, flags: int, mode: int = 0, resolve: int) -> int:
     """Open ``path`` under RESOLVE_* restrictions (openat2(2))."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _raw(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how), path=path)
 
 

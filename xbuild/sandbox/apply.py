@@ -13,7 +13,13 @@ from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    OnImage = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
+    OnImage = (
+        steps.OpenImage
+        | steps.AttachLoop
+        | steps.CheckFilesystem
+        | steps.MountFilesystem
+        | steps.ServeFilesystem
+    )
     Ordinary = (
         OnImage
         | steps.ForbidNamespaces
@@ -115,6 +121,10 @@ def _apply_to_image(stage: Stage, step: OnImage) -> None:
             disks.check(stage, step)
         case steps.MountFilesystem():
             disks.mount_filesystem(stage, step)
+        case steps.ServeFilesystem():
+            from xbuild.sandbox import serving
+
+            serving.serve(stage, step)
         case _:
             assert_never(step)
 

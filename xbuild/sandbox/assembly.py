@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.steps import IdMap, Plan
     from xbuild.sandbox.channel import Reports
+    from xbuild.sandbox.disks import AttachedDisk
     from xbuild.sandbox.terminal import ConsoleSender
 else:
     import _signal as signal  # signal itself imports enum
@@ -48,9 +49,13 @@ class Lines:
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
-        self.reports.close_sender()
+        self.close_beginning()
         if self.ending is not None:
             self.ending.close_sender()
+
+    def close_beginning(self) -> None:
+        """Let go of those that serve until the command has started."""
+        self.reports.close_sender()
         if self.console is not None:
             self.console.close()
 
@@ -58,10 +63,10 @@ class Lines:
 class ProcessOne:
     """The first process of a container, seen from its parent."""
 
-    def __init__(self, plan: Plan, lines: Lines) -> None:
+    def __init__(self, plan: Plan, lines: Lines, disk: AttachedDisk | None = None) -> None:
         """Fork it in a new PID namespace, in which the caller's later children would be too.
 
-        Raises OSError.
+        ``disk`` has what is served of an image, which it inherits. Raises OSError.
         """
         self._proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._entered, self._mapped = Gate(), Gate()
@@ -72,7 +77,7 @@ class ProcessOne:
         self.pid = os.fork()
         if self.pid == 0:
             gates = (self._entered, self._mapped)
-            in_child(lambda: _process_one(Stage(namespaces), plan, lines, gates))
+            in_child(lambda: _process_one(Stage(namespaces, disk), plan, lines, gates))
         for fd in namespaces.values():
             os.close(fd)
 
@@ -126,7 +131,7 @@ class MapGates:
 
 def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoReturn:
     """Be the supervisor: enter the outer user namespace, fork process 1, end as it ends."""
-    index = 0
+    index, stage = 0, Stage({})
     try:
         die_with_parent()
         if os.getppid() != launcher:
@@ -134,18 +139,32 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
         os.setsid()
         for index in range(boundary_of(plan)):
             step = plan.steps[index]
-            assert isinstance(step, EnterNamespaces)
-            _enter_outer(step, gates)
+            if isinstance(step, EnterNamespaces):
+                _enter_outer(step, gates)
+            elif not isinstance(step, BecomeInit | Exec):
+                apply(stage, step)
         if os.getppid() != launcher:  # it died while a change of credentials left us unbound
             os._exit(EXIT_FAILED)
         index = boundary_of(plan)
-        first = ProcessOne(plan, lines)
+        first = ProcessOne(plan, lines, stage.disk)
         signals.forward_to(first.pid)
         first.write_maps()
     except OSError as error:
         _fail(lines, index, error)
+    if stage.disk is not None and lines.ending is not None:
+        _attend_servers(first.pid, stage.disk, lines, lines.ending, index)
     lines.close_here()
     os._exit(init.wait_for(first.pid))
+
+
+def _attend_servers(
+    first: int, disk: AttachedDisk, lines: Lines, ending: Reports, index: int
+) -> NoReturn:
+    from xbuild.sandbox import serving  # loaded before, by the steps that started them
+
+    lines.close_beginning()
+    serving.let_go(disk)
+    os._exit(serving.attend(first, disk, ending, index))
 
 
 def _enter_outer(step: EnterNamespaces, gates: MapGates) -> None:
@@ -179,6 +198,8 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
     index = first
     try:
         die_with_parent()
+        if stage.disk is not None:
+            _inherit_servers(stage.disk)
         mapped = gates[1]
         mapped.watch()
         os.setsid()
@@ -201,6 +222,12 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         init.run(plan.command, stage, lines, index)
     except OSError as error:
         _fail(lines, index, error)
+
+
+def _inherit_servers(disk: AttachedDisk) -> None:
+    from xbuild.sandbox import serving  # loaded before, by the steps that started them
+
+    serving.inherit(disk)
 
 
 def _leave_session_keyring() -> None:

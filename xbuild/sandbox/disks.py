@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan import steps
     from xbuild.sandbox.loop import Loop
+    from xbuild.sandbox.serving import Server
     from xbuild.sandbox.stage import Stage
 else:
     import _signal as signal  # signal itself imports enum
@@ -45,6 +46,7 @@ class AttachedDisk:
         self.loops: dict[int, Loop] = {}
         self.volumes: dict[str, int] = {}  # detached mounts, until they are shown
         self.written: list[Flushed] = []
+        self.servers: list[Server] = []  # programs that serve volumes through FUSE
 
     def descriptors(self) -> set[int]:
         """Return what process 1 keeps open for the rest of its life."""
@@ -81,7 +83,9 @@ def open_image(stage: Stage, step: steps.OpenImage) -> None:
     flags = os.O_RDWR if step.is_exclusive else os.O_RDONLY
     if step.is_exclusive and stat.S_ISBLK(os.stat(step.image).st_mode):
         flags |= os.O_EXCL  # refused where it is mounted, in whichever namespace
-    fd = os.open(step.image, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    is_named = step.descriptor is None
+    path = step.image if is_named else f"/proc/self/fd/{step.descriptor}"
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         lock_descriptor(fd, exclusive=step.is_exclusive)
     except OSError as error:
@@ -105,7 +109,12 @@ def check(stage: Stage, step: steps.CheckFilesystem) -> None:
 
     Raises OSError EUCLEAN where it could not repair it all.
     """
-    device = _disk_of(stage).loops[step.partition].path
+    disk = _disk_of(stage)
+    if step.offset is None:
+        device = disk.loops[step.partition].path
+    else:
+        device = f"/proc/self/fd/{disk.fd}?offset={step.offset}"
+        os.set_inheritable(disk.fd, True)
     program, *arguments = step.argv
     pid = os.posix_spawn(
         program,

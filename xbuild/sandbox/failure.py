@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Plan, Step
     from xbuild.sandbox.channel import Report
 
-_ON_IMAGE = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
+_ON_IMAGE = (
+    steps.OpenImage
+    | steps.AttachLoop
+    | steps.CheckFilesystem
+    | steps.MountFilesystem
+    | steps.ServeFilesystem
+)
 _NO_WORD = "''"
 _REFUSED = (errno.EPERM, errno.EACCES)
 _LIMITS = "ulimit -a shows them: -n, -u, -f"
@@ -41,7 +47,7 @@ def explain_report(report: Report, plan: Plan) -> XbuildError:
     step = plan.steps[report.index]
     if report.phase in ("exec", "loader"):
         return _command_failure(report, plan)
-    if report.phase == "flush" or isinstance(step, _ON_IMAGE):
+    if report.phase in ("flush", "serve") or isinstance(step, _ON_IMAGE):
         from xbuild.sandbox.disk_failure import explain_image_report
 
         return explain_image_report(report, plan)

@@ -27,6 +27,7 @@ from tests.unit.plan.records import (
     place,
     private,
     request,
+    served_disk,
     survey,
     user_host,
 )
@@ -84,6 +85,12 @@ CASES: dict[str, Facts] = {
         host=host(privileged=False, own_uids=(SubIds(0, 1000),), has_cgroup_namespaces=False)
     ),
     "ephemeral": facts(request=request(ephemeral=True), host=user_host()),
+    "image-as-a-user": facts(
+        host=user_host(),
+        survey=survey(owner=-1, owner_gid=-1),
+        request=request(target=IMAGE),
+        disk=served_disk(),
+    ),
     "network-none": facts(request=request(network="none", hostname="board-1")),
     "binds-with-scaffolds": facts(**BINDS),
     "native-32-bit": facts(
@@ -179,7 +186,8 @@ def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
     assert kinds.count(steps.Pivot) == kinds.count(steps.PrivateMounts) == 1
     assert isinstance(plan.command, steps.Exec)
     first = kinds.index(steps.PrivateMounts)
-    assert set(kinds[:first]) <= {steps.EnterNamespaces, steps.BecomeInit}
+    outside = {steps.OpenImage, steps.CheckFilesystem, steps.ServeFilesystem}  # mounts of their own
+    assert set(kinds[:first]) <= {steps.EnterNamespaces, steps.BecomeInit, *outside}
     after = kinds[kinds.index(steps.Pivot) :]
     assert not {steps.Bind, steps.MountTree, steps.MountOverlay, steps.Scaffold} & set(after)
     assert steps.EnterNamespaces in after
