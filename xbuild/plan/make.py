@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Account, Guest
     from xbuild.plan.identities import Identities
+    from xbuild.plan.native import Native
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Namespace, Plan, Step
     from xbuild.tree.resolve import TreeReader
@@ -72,13 +73,18 @@ def plan_tree(
     if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
         host = host.with_changeable_proc_entries()
     emulations = choose_emulation(survey, request, host, remember=remember)
+    native: Native | None = None
+    if request.native != "off":
+        from xbuild.plan.native import choose_native  # off the start path
+
+        native, emulations = choose_native(reader, request, emulations, remember=remember)
     registered = tuple(
         GuestPath(e.entry.interpreter)
         for e in emulations
         if e.entry is not None and e.interpreter is not None
     )
     guest = read_guest(reader, request, registered)
-    return make_plan(request, survey, host, guest, emulations, disk)
+    return make_plan(request, survey, host, guest, emulations, disk, native)
 
 
 def make_plan(
@@ -88,6 +94,7 @@ def make_plan(
     guest: Guest,
     emulations: tuple[Emulation, ...],
     disk: Disk | None = None,
+    native: Native | None = None,
 ) -> Plan:
     """Decide every step of one run; the tree is on ``disk`` where the target is an image. Pure.
 
@@ -96,7 +103,7 @@ def make_plan(
     ids = choose_identities(request, survey, host, disk.root.filesystem if disk else None)
     assert survey.arch is not None
     view = View(request, host, guest, ids, narrow_inodes=survey.arch.bits == 32, disk=disk)
-    view.assemble(emulations)
+    view.assemble(emulations, native)
     outer: list[Step] = []
     if ids.outer is not None:
         outer.append(steps.EnterNamespaces(("user",), ids.outer))

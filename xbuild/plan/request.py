@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     NetworkChoice = Literal["host", "none"]
     BinfmtChoice = Literal["auto", "private", "host"]
+    NativeChoice = Literal["off", "exact", "fast"]
     UsersChoice = Literal["auto", "identity"]
 
 
@@ -51,6 +52,8 @@ class Request(Record):
     binfmt: BinfmtChoice = "auto"
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None
+    native: NativeChoice = "off"
+    toolset: HostPath | None = None  # all of this set, proven or not, in place of a prepared one
     cpu: str | None = None
     terminal: tuple[int, ...] = ()
     term: str | None = None

@@ -303,6 +303,50 @@ class Show(Record):
     target: GuestPath
 
 
+class Substitution(Record):
+    """A program of the tree, and the native one that stands in for it when it is executed.
+
+    ``native`` is its path inside, ``arguments`` are inserted after argv[0]; with one of
+    ``emulate_for``, or with LD_PRELOAD set unless ``drops_preload``, the tree's own runs. The
+    tree's file must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``,
+    ``ctime_ns``.
+    """
+
+    path: GuestPath
+    native: GuestPath
+    kind: str
+    verdict: str
+    reason: str
+    arguments: tuple[str, ...]
+    emulate_for: tuple[str, ...]
+    drops_preload: bool
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class AboutToolset(Record):
+    """A set of native tools, for the reader of a plan: ``emulated`` are (path, reason)."""
+
+    digest: str
+    provider: str
+    corpus: str
+    choice: str
+    emulated: tuple[tuple[GuestPath, str], ...]
+
+
+class Substitute(Record):
+    """Write the table by which the interpreter tells which programs run natively.
+
+    It holds the identities that the files have in the container's view.
+    """
+
+    table: GuestPath
+    substitutions: tuple[Substitution, ...]
+    about: AboutToolset
+    owner: Owner = Owner()
+
+
 class Pivot(Record):
     """Make the assembled view the root directory and let the host's go (pivot_root(2))."""
 
@@ -376,6 +420,7 @@ if TYPE_CHECKING:
         | Symlink
         | WriteFile
         | Show
+        | Substitute
         | Pivot
         | MountBinfmt
         | Register

@@ -29,7 +29,7 @@ def documented() -> tuple[set[str], dict[str, set[str]]]:
 
 def step_types() -> list[type[Record]]:
     found = (each for each in vars(steps).values() if isinstance(each, type))
-    values = ("Record", "IdRange", "IdMap", "Owner", "Plan")
+    values = ("Record", "IdRange", "IdMap", "Owner", "Plan", "Substitution", "AboutToolset")
     return [e for e in found if issubclass(e, Record) and e.__name__ not in values]
 
 
@@ -69,6 +69,12 @@ def _step(document: dict[str, Any]) -> Any:  # Any: of the JSON's making
 def _value(key: str, value: Any) -> Any:
     if key in ("id_map", "owner"):
         return _record(key, value)
+    if key == "about":
+        return steps.AboutToolset(**{k: _value("", v) for k, v in value.items()})
+    if key == "substitutions":
+        return tuple(
+            steps.Substitution(**{k: _value("", v) for k, v in each.items()}) for each in value
+        )
     if isinstance(value, list):
         return tuple(_value("", each) for each in value)
     return value
@@ -97,4 +103,4 @@ def test_every_kind_of_step_is_described_in_one_line(kind: type[Record]) -> None
     for step in found:
         verb, rest = describe(step)
         assert verb.isprintable()
-        assert "\n" not in rest or kind is steps.Exec
+        assert "\n" not in rest or kind in (steps.Exec, steps.Substitute)

@@ -23,6 +23,7 @@ from tests.unit.plan.records import (
     file,
     guest,
     host,
+    native,
     place,
     private,
     request,
@@ -119,6 +120,8 @@ CASES: dict[str, Facts] = {
             Emulation(arch_named("mips"), "missing", problem="No interpreter for mips programs"),
         ),
     ),
+    "native-tools": facts(native=native()),
+    "native-tools-bound": facts(native=native("bind", notes=("bound, for a reason",))),
     "another-user-on-a-terminal": facts(
         request=request(
             command=(),
@@ -149,7 +152,15 @@ CASES: dict[str, Facts] = {
 
 
 def plan_of(case: Facts) -> Plan:
-    return make_plan(case.request, case.survey, case.host, case.guest, case.emulations, case.disk)
+    return make_plan(
+        case.request,
+        case.survey,
+        case.host,
+        case.guest,
+        case.emulations,
+        case.disk,
+        case.native,
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
