@@ -68,6 +68,19 @@ OPTIONS = (
         "auto|identity",
         ("auto", "identity"),
     ),
+    Option(("--setuid",), "nothing", "Let sudo, su and the like have their owner's rights."),
+    Option(
+        ("--capability",), "many", "Let root inside have more, see docs/security.md.", "CAP[,CAP]"
+    ),
+    Option(("--drop-capability",), "many", "Take these from root inside, or all.", "CAP[,CAP]"),
+    Option(
+        ("--seccomp",),
+        "one",
+        "Refuse system calls that no build needs, or off [default].",
+        "default|off",
+        ("default", "off"),
+    ),
+    Option(("--no-sync",), "nothing", "Make fsync and its like do nothing: for disposable work."),
     Option(
         ("--partition",),
         "one",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import UsageError
+from xbuild.plan.privileges import capability_names
 from xbuild.plan.request import BindRequest, Request, TmpfsRequest
 from xbuild.record import GuestPath, HostPath
 
@@ -30,6 +31,7 @@ def build_request(parsed: Parsed) -> Request:
         merge_profiles(parsed, profiles)
     interpreter = parsed.one("interpreter")
     directory = parsed.one("chdir")
+    kept, dropped = _capabilities(parsed, "capability"), _capabilities(parsed, "drop_capability")
     terminal = tuple(fd for fd in range(3) if os.isatty(fd))
     return Request(
         target=HostPath(os.path.realpath(_on_host(parsed.target))),
@@ -52,6 +54,11 @@ def build_request(parsed: Parsed) -> Request:
         partition=parsed.one("partition"),
         subvolume=parsed.one("subvolume"),
         fsck="fsck" in parsed.flags,
+        setuid="setuid" in parsed.flags,
+        capabilities=kept,
+        drop_capabilities=dropped,
+        seccomp="off" if parsed.one("seccomp") == "off" else "default",
+        no_sync="no_sync" in parsed.flags,
     )
 
 
@@ -81,6 +88,8 @@ def check_value(key: str, text: str) -> None:
             _guest_path(text, "--chdir")
         case "hostname":
             _hostname(text)
+        case "capability" | "drop_capability":
+            capability_names(text)
 
 
 def _network(value: str | None) -> NetworkChoice:
@@ -95,6 +104,10 @@ def _binfmt(value: str | None) -> BinfmtChoice:
 
 def _users(value: str | None) -> UsersChoice:
     return "identity" if value == "identity" else "auto"
+
+
+def _capabilities(parsed: Parsed, key: str) -> tuple[str, ...]:
+    return tuple(name for text in parsed.many(key) for name in capability_names(text))
 
 
 def _has_own_default() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import steps
+from xbuild.plan import privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -92,10 +92,27 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "hostname", name
         case steps.LoopbackUp():
             return "network", "lo up, nothing else"
+        case privileges.LimitPrivileges():
+            return "privileges", _privileges(step)
+        case privileges.FilterCalls(name):
+            return "seccomp", _filter(name)
         case steps.Exec():
             return "exec", _command(step)
         case _:
             assert_never(step)
+
+
+def _privileges(step: privileges.LimitPrivileges) -> str:
+    dropped = f"without {', '.join(step.dropped)}" if step.dropped else "all capabilities"
+    gain = "none gained by set-user-ID programs" if step.no_new_privs else "set-user-ID works"
+    return f"{gain}; {dropped}"
+
+
+def _filter(name: privileges.Filter) -> str:
+    if name == "no-sync":
+        return f"does nothing: {', '.join(privileges.SKIPPED_SYNC)}"
+    refused = (*privileges.REFUSED_EPERM, *privileges.REFUSED_ENOSYS)
+    return f"refuses {', '.join(refused)}, sockets to the hypervisor"
 
 
 def _part(partition: int) -> str:

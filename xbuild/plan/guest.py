@@ -67,6 +67,7 @@ class Guest(Record):
     interpreters: tuple[Place, ...]  # of host entries without F, where the kernel looks for them
     account: Account
     home_exists: bool
+    setuid_command: GuestPath | None = None  # what an ordinary user inside would gain rights by
 
 
 def read_guest(
@@ -97,7 +98,23 @@ def read_guest(
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
         home_exists=home is not None and (not home.missing or home.path in made),
+        setuid_command=_setuid_command(reader, request, covered) if account.uid else None,
     )
+
+
+def _setuid_command(
+    reader: DirectoryReader, request: Request, covered: frozenset[GuestPath]
+) -> GuestPath | None:
+    if not request.command or not request.command[0]:
+        return None
+    name = request.command[0]
+    directories = ("/usr/bin", "/bin", "/usr/sbin", "/sbin") if "/" not in name else ("",)
+    for directory in directories:
+        path = GuestPath(f"{directory}/{name.lstrip('/')}")
+        place = _locate_if_possible(reader, path, covered)
+        if place is not None and not place.missing:
+            return path if place.mode & stat.S_ISUID and stat.S_ISREG(place.mode) else None
+    return None
 
 
 def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:

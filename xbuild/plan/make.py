@@ -11,6 +11,7 @@ from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
 from xbuild.plan.identities import choose_identities
+from xbuild.plan.privileges import privilege_steps
 from xbuild.plan.view import View, hostname_of
 from xbuild.record import GuestPath, HostPath
 from xbuild.tree.resolve import DirectoryReader
@@ -32,9 +33,10 @@ _WITH_IDS_OF_THE_HOST = ("identity", "nested")  # kinds of Identities: root may 
 PER_LINUX32 = 0x0008  # linux/personality.h
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # P: programs see their own argv[0], which busybox applets go by. O: programs of mode 0711 run.
-# C: setuid programs work, which is safe in a registry that only this container sees. F: the
-# interpreter is opened now, so that chroots inside the container find it as well.
-PRIVATE_FLAGS = "POCF"
+# F: the interpreter is opened now, so that chroots inside the container find it as well.
+PRIVATE_FLAGS = "POF"
+# C: setuid programs work, in a registry that only this container sees.
+_SETUID_FLAGS = "POCF"
 
 
 def plan_run(request: Request, *, remember: bool) -> Plan:
@@ -101,11 +103,13 @@ def make_plan(
         *view.steps,
         steps.Pivot(),
         *_inner_steps(request, host, ids, view, emulations),
+        *privilege_steps(request),
         _exec_step(request, survey, guest, ids, emulations),
     ]
     notes = (
         *ids.notes,
         *view.notes,
+        *_setuid_notes(request, guest),
         *_emulation_notes(survey, emulations),
         *_exposure_notes(host, ids, emulations),
     )
@@ -133,7 +137,7 @@ def _inner_steps(
         rule = derive_rule(
             emulation.arch,
             interpreter=HostPath(path),
-            flags=PRIVATE_FLAGS,
+            flags=_SETUID_FLAGS if request.setuid else PRIVATE_FLAGS,
             name=f"qemu-{emulation.arch.name}",
         )
         found.append(
@@ -237,6 +241,11 @@ def _exposure_notes(
                 )
     if not host.can_limit_namespaces:
         yield "/proc/sys is read-only here: root inside may mount the cgroups that xbuild is in"
+
+
+def _setuid_notes(request: Request, guest: Guest) -> Iterator[str]:
+    if guest.setuid_command is not None and not request.setuid:
+        yield f"{guest.setuid_command} is a set-user-ID program, which gains nothing: add --setuid"
 
 
 def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     NetworkChoice = Literal["host", "none"]
     BinfmtChoice = Literal["auto", "private", "host"]
     UsersChoice = Literal["auto", "identity"]
+    SeccompChoice = Literal["default", "off"]
 
 
 class BindRequest(Record):
@@ -57,3 +58,8 @@ class Request(Record):
     partition: str | None = None  # of an image: a number or a label
     subvolume: str | None = None
     fsck: bool = False
+    setuid: bool = False
+    capabilities: tuple[str, ...] = ()  # kept besides the default ones: plan.privileges
+    drop_capabilities: tuple[str, ...] = ()
+    seccomp: SeccompChoice = "default"
+    no_sync: bool = False

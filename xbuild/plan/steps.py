@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.privileges import FilterCalls, LimitPrivileges
+
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
     MapWriter = Literal["self", "launcher", "newuidmap", "parent"]
     Create = Literal["no", "directory", "file"]
@@ -350,6 +352,8 @@ if TYPE_CHECKING:
         | Register
         | Hostname
         | LoopbackUp
+        | LimitPrivileges
+        | FilterCalls
         | Exec
     )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from xbuild.plan import steps
+from xbuild.plan import privileges, steps
 from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
 from xbuild.sandbox.namespaces import forbid_namespaces
+from xbuild.sandbox.privileges import filter_calls, limit_privileges
 from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         | steps.Register
         | steps.Hostname
         | steps.LoopbackUp
+        | privileges.LimitPrivileges
+        | privileges.FilterCalls
     )
 
 
@@ -94,6 +97,10 @@ def apply(stage: Stage, step: Ordinary) -> None:
             _linux.sethostname(name)
         case steps.LoopbackUp():
             network.loopback_up()
+        case privileges.LimitPrivileges():
+            limit_privileges(step)
+        case privileges.FilterCalls():
+            filter_calls(step)
         case _:
             _apply_to_image(stage, step)
 

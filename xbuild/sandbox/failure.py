@@ -18,7 +18,7 @@ from xbuild.errors import (
     TargetError,
     XbuildError,
 )
-from xbuild.plan import steps
+from xbuild.plan import privileges, steps
 from xbuild.plan.explain import describe
 from xbuild.plan.restrictions import why_no_private_binfmt, why_no_user_namespace
 from xbuild.record import GuestPath
@@ -73,6 +73,11 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
         )
     if report.errno in _USED_UP:
         return f"{plain}: a limit of this session is reached", _LIMITS
+    if isinstance(step, privileges.FilterCalls):
+        return (
+            f"{plain}: this kernel, or a container that xbuild runs in, allows no seccomp filter",
+            "--seccomp off does without one, see docs/security.md",
+        )
     namespace = isinstance(step, steps.EnterNamespaces | steps.BecomeInit)
     if namespace or (report.errno in _REFUSED and not isinstance(step, steps.Exec)):
         if isinstance(step, steps.MountBinfmt | steps.Register):

@@ -85,6 +85,15 @@ CASES: dict[str, Facts] = {
     "ephemeral": facts(request=request(ephemeral=True), host=user_host()),
     "network-none": facts(request=request(network="none", hostname="board-1")),
     "binds-with-scaffolds": facts(**BINDS),
+    "privileges": facts(
+        request=request(
+            setuid=True, capabilities=("sys_time",), drop_capabilities=("net_raw",), no_sync=True
+        )
+    ),
+    "no-seccomp": facts(
+        request=request(user="joe", drop_capabilities=("all",), seccomp="off"),
+        guest=guest(setuid_command=GuestPath("/usr/bin/sudo")),
+    ),
     "native-32-bit": facts(
         survey=survey("i386"), emulations=(Emulation(arch_named("i386"), "native32"),)
     ),
