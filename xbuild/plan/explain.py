@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import privileges, steps
+from xbuild.plan import lifecycle, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -26,6 +26,15 @@ def explain(plan: Plan) -> str:
 def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is closed
     """Return a verb and what it is done to."""
     match step:
+        case lifecycle.LockTree(locked, is_exclusive):
+            return (
+                "lock",
+                f"{locked}, {'for this container alone' if is_exclusive else 'shared with others'}",
+            )
+        case lifecycle.Enlist(name, is_given):
+            return "name", name if is_given else f"{name}, or with a number appended"
+        case lifecycle.LimitTime(total_s, idle_s, kill_s):
+            return "time", _time_limits(total_s, idle_s, kill_s)
         case steps.EnterNamespaces(namespaces, id_map):
             return "unshare", ", ".join(namespaces) + (f"; {_ids(id_map)}" if id_map else "")
         case steps.ForbidNamespaces(namespace):
@@ -97,7 +106,7 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
         case privileges.FilterCalls(name):
             return "seccomp", _filter(name)
         case steps.Exec():
-            return "exec", _command(step)
+            return "hold" if step.is_only_held else "exec", _command(step)
         case _:
             assert_never(step)
 
@@ -113,6 +122,12 @@ def _filter(name: privileges.Filter) -> str:
         return f"does nothing: {', '.join(privileges.SKIPPED_SYNC)}"
     refused = (*privileges.REFUSED_EPERM, *privileges.REFUSED_ENOSYS)
     return f"refuses {', '.join(refused)}, sockets to the hypervisor"
+
+
+def _time_limits(total_s: float | None, idle_s: float | None, kill_s: float) -> str:
+    words = [] if total_s is None else [f"at most {total_s:g} s"]
+    words += [] if idle_s is None else [f"at most {idle_s:g} s without progress"]
+    return f"{', '.join(words)}; then SIGTERM, and SIGKILL {kill_s:g} s later"
 
 
 def _part(partition: int) -> str:

@@ -11,6 +11,7 @@ from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
 from xbuild.plan.identities import choose_identities
+from xbuild.plan.lifecycle import lifecycle_steps
 from xbuild.plan.privileges import privilege_steps
 from xbuild.plan.view import View, hostname_of
 from xbuild.record import GuestPath, HostPath
@@ -96,6 +97,7 @@ def make_plan(
     if ids.outer is not None:
         outer.append(steps.EnterNamespaces(("user",), ids.outer))
     plan: list[Step] = [
+        *lifecycle_steps(request, is_image=disk is not None),
         *outer,
         steps.BecomeInit(),
         steps.EnterNamespaces(("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)),
@@ -189,6 +191,7 @@ def _exec_step(
         PER_LINUX32 if emulations[0].way == "native32" else None,
         request.terminal,
         top if request.directory is None and home != top else None,
+        request.held,
     )
 
 

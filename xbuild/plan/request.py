@@ -63,3 +63,10 @@ class Request(Record):
     drop_capabilities: tuple[str, ...] = ()
     seccomp: SeccompChoice = "default"
     no_sync: bool = False
+    name: str | None = None  # None: by the tree's, made unique
+    exclusive: bool = False  # nobody else uses the tree meanwhile
+    detached: bool = False  # its output goes to a log, its console to those who attach
+    held: bool = False  # no command: the container lives for those that join it
+    timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    kill_timeout_s: float = 10.0

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
 
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
@@ -308,7 +309,8 @@ class Exec(Record):
     ``umask`` and signal dispositions are the defaults; descriptors above 2 are closed. ``fallback``
     is where to start if ``directory`` may not be entered, None where it was asked for. ``groups``
     is None where the user namespace denies setgroups(2). ``terminal`` lists which of descriptors
-    0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild.
+    0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild. ``is_only_held``:
+    nothing is run, and the container lives for those that join it, until it is told to end.
     """
 
     argv: tuple[str, ...]
@@ -320,11 +322,15 @@ class Exec(Record):
     personality: int | None = None
     terminal: tuple[int, ...] = ()
     fallback: GuestPath | None = None
+    is_only_held: bool = False
 
 
 if TYPE_CHECKING:
     Step = (
-        EnterNamespaces
+        LockTree
+        | Enlist
+        | LimitTime
+        | EnterNamespaces
         | ForbidNamespaces
         | BecomeInit
         | PrivateMounts

@@ -108,6 +108,7 @@ _NR_MOUNT_SETATTR = 442
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
 
     _SimpleCData = _ctypes._SimpleCData[int]
 else:
@@ -149,6 +150,21 @@ def _bind(name: str, words: int) -> _ctypes.CFuncPtr:
     function = _IntFunction(_ctypes.dlsym(_libc, name))
     function.argtypes = (_Word,) * words
     return function
+
+
+def libc_function(name: str, words: int) -> Callable[..., int]:
+    """Return a function of the C library that takes pointer-sized words."""
+    return _bind(name, words)
+
+
+def checked(result: int, path: str | None = None) -> int:
+    """Return what a call returned; raises OSError with errno where it failed."""
+    return _check(result, path)
+
+
+def cells(count: int) -> _ctypes.Array[_Char]:
+    """Return ``count`` bytes of memory at a fixed place."""
+    return (_Char * count)()
 
 
 _syscall = _LongFunction(_ctypes.dlsym(_libc, "syscall"))

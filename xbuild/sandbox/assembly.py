@@ -13,6 +13,7 @@ import os
 import sys
 
 from xbuild.errors import EXIT_FAILED
+from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
 from xbuild.sandbox import _linux, init, signals
 from xbuild.sandbox.apply import apply
@@ -33,18 +34,29 @@ else:
     import _signal as signal  # signal itself imports enum
 
 
+_LAUNCHERS = LockTree | Enlist | LimitTime  # before process 1, as all up to BecomeInit
+
+
 class Lines:
     """What a run's children were given: how to report, and to whom to hand a terminal.
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
+    At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
     """
 
     def __init__(
-        self, reports: Reports, console: ConsoleSender | None, ending: Reports | None = None
+        self,
+        reports: Reports,
+        console: ConsoleSender | None,
+        ending: Reports | None = None,
+        control: int = -1,
+        locks: tuple[int, ...] = (),
     ) -> None:
         self.reports = reports
         self.console = console
         self.ending = ending
+        self.control = control
+        self.locks = locks
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -53,6 +65,8 @@ class Lines:
             self.ending.close_sender()
         if self.console is not None:
             self.console.close()
+        if self.control >= 0:
+            os.close(self.control)
 
 
 class ProcessOne:
@@ -134,8 +148,8 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
         os.setsid()
         for index in range(boundary_of(plan)):
             step = plan.steps[index]
-            assert isinstance(step, EnterNamespaces)
-            _enter_outer(step, gates)
+            if isinstance(step, EnterNamespaces):
+                _enter_outer(step, gates)
         if os.getppid() != launcher:  # it died while a change of credentials left us unbound
             os._exit(EXIT_FAILED)
         index = boundary_of(plan)
@@ -188,7 +202,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
                 _enter(stage, step, gates)
-            elif not isinstance(step, BecomeInit | Exec):
+            elif not isinstance(step, BecomeInit | Exec | _LAUNCHERS):
                 apply(stage, step)
         index = last
         # The parent may have died before it was bound, or while a change of credentials had undone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import SetupFailed
-from xbuild.plan.steps import EnterNamespaces, OpenImage
+from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
     Lines,
@@ -16,6 +16,7 @@ from xbuild.sandbox.assembly import (
     supervise,
 )
 from xbuild.sandbox.channel import Report, Reports
+from xbuild.sandbox.entry import Standing
 from xbuild.sandbox.namespaces import write_map
 from xbuild.sandbox.signals import Forwarding
 
@@ -45,8 +46,9 @@ class Container:
         _open_standard_descriptors()
         relay = _relay_for(self._plan.command.terminal)
         ending = Reports() if writes_to_image(self._plan) else None
-        lines = Lines(Reports(), relay.sender if relay is not None else None, ending)
-        with Forwarding() as forwarding:
+        console = relay.sender if relay is not None else None
+        with Forwarding() as forwarding, Standing(self._plan) as standing:
+            lines = Lines(Reports(), console, ending, standing.control, standing.locks)
             watched = self._start(lines)
             try:
                 forwarding.begin(watched.pid)
@@ -59,6 +61,7 @@ class Container:
                     report = ending.receive()
             finally:
                 watched.end()
+            standing.status = status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
 
@@ -121,8 +124,8 @@ def writes_to_image(plan: Plan) -> bool:
 
 def outer_user_namespace(plan: Plan) -> IdMap | None:
     """Return the id map of the user namespace entered before process 1, if there is one."""
-    first = plan.steps[0]
-    return first.id_map if isinstance(first, EnterNamespaces) else None
+    outer = next(s for s in plan.steps if isinstance(s, EnterNamespaces | BecomeInit))
+    return outer.id_map if isinstance(outer, EnterNamespaces) else None
 
 
 class _KeptPidNamespace:

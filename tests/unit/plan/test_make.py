@@ -31,7 +31,7 @@ from tests.unit.plan.records import (
 )
 from xbuild.binary.arch import arch_named
 from xbuild.errors import HostUnable, TargetError, UsageError
-from xbuild.plan import steps
+from xbuild.plan import lifecycle, steps
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
@@ -94,6 +94,10 @@ CASES: dict[str, Facts] = {
         request=request(user="joe", drop_capabilities=("all",), seccomp="off"),
         guest=guest(setuid_command=GuestPath("/usr/bin/sudo")),
     ),
+    "alone-and-limited": facts(
+        request=request(name="mine", exclusive=True, timeout_s=60.0, idle_timeout_s=5.0)
+    ),
+    "held": facts(request=request(held=True, detached=True)),
     "native-32-bit": facts(
         survey=survey("i386"), emulations=(Emulation(arch_named("i386"), "native32"),)
     ),
@@ -177,7 +181,8 @@ def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
     assert kinds.count(steps.Pivot) == kinds.count(steps.PrivateMounts) == 1
     assert isinstance(plan.command, steps.Exec)
     first = kinds.index(steps.PrivateMounts)
-    assert set(kinds[:first]) <= {steps.EnterNamespaces, steps.BecomeInit}
+    own = {lifecycle.LockTree, lifecycle.Enlist, lifecycle.LimitTime}
+    assert set(kinds[:first]) <= {*own, steps.EnterNamespaces, steps.BecomeInit}
     after = kinds[kinds.index(steps.Pivot) :]
     assert not {steps.Bind, steps.MountTree, steps.MountOverlay, steps.Scaffold} & set(after)
     assert steps.EnterNamespaces in after
