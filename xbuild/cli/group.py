@@ -16,6 +16,10 @@ from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 
 COMMANDS = {
     "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
+    "exec": ("xbuild.cli.exec", "Run a command in a container that is running"),
+    "ps": ("xbuild.cli.ps", "List the running containers"),
+    "stop": ("xbuild.cli.stop", "End a running container"),
+    "wait": ("xbuild.cli.wait", "Wait for the end of a container"),
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive or a program is"),
     "image": ("xbuild.cli.image", "Resize, pack and flash disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),

@@ -82,6 +82,18 @@ OPTIONS = (
     ),
     Option(("--no-sync",), "nothing", "Make fsync and its like do nothing: for disposable work."),
     Option(
+        ("--name",), "one", "Be called so by xbuild ps, exec, stop [from the tree's name].", "NAME"
+    ),
+    Option(("--exclusive",), "nothing", "Have the tree alone, or fail and say who uses it."),
+    Option(("--timeout",), "one", "End the run after so long: 90, 15m, 2h; status 124.", "TIME"),
+    Option(
+        ("--idle-timeout",),
+        "one",
+        "End it after so long without output or processor time; status 124.",
+        "TIME",
+    ),
+    Option(("--kill-timeout",), "one", "From SIGTERM to SIGKILL when time is up [10].", "TIME"),
+    Option(
         ("--partition",),
         "one",
         "Of an image: the root's, by number or label.",
@@ -127,7 +139,7 @@ class Parsed:
         return self.values.get(key, [])
 
 
-def parse(arguments: list[str]) -> Parsed:
+def parse(arguments: list[str], options: tuple[Option, ...] = OPTIONS) -> Parsed:
     """Take a command line apart: options, one tree, options, ``--``, a command left as it is.
 
     Raises UsageError.
@@ -139,7 +151,7 @@ def parse(arguments: list[str]) -> Parsed:
         if word == "--":
             break
         if word.startswith("-") and word != "-":
-            _take_option(word, rest, parsed)
+            _take_option(word, rest, parsed, options)
         elif parsed.target is None:
             parsed.target = word
         else:
@@ -152,11 +164,11 @@ def parse(arguments: list[str]) -> Parsed:
     return parsed
 
 
-def _take_option(word: str, rest: list[str], parsed: Parsed) -> None:
+def _take_option(word: str, rest: list[str], parsed: Parsed, options: tuple[Option, ...]) -> None:
     name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
-    option = next((o for o in OPTIONS if name in o.names), None)
+    option = next((o for o in options if name in o.names), None)
     if option is None:
-        raise UsageError(f"No such option: {name}", _suggestion(name))
+        raise UsageError(f"No such option: {name}", _suggestion(name, options))
     has_value = bool(equals) or (not word.startswith("--") and bool(value))
     if option.takes == "nothing":
         if word.startswith("--") and has_value:
@@ -181,9 +193,9 @@ def check_choice(option: Option, value: str) -> None:
         )
 
 
-def _suggestion(name: str) -> str:
+def _suggestion(name: str, options: tuple[Option, ...]) -> str:
     import difflib  # only for a mistake
 
-    known = [n for option in OPTIONS for n in option.names]
+    known = [n for option in options for n in option.names]
     close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else "xbuild run --help lists the options"
+    return f"did you mean {close[0]}?" if close else "--help lists the options"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import UsageError
+from xbuild.plan.lifecycle import KILL_TIMEOUT_S, NAME_LIMIT, is_name
 from xbuild.plan.privileges import capability_names
 from xbuild.plan.request import BindRequest, Request, TmpfsRequest
 from xbuild.record import GuestPath, HostPath
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
 _MODE_LIMIT = 0o7777
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
@@ -38,8 +41,8 @@ def build_request(parsed: Parsed) -> Request:
         command=parsed.command,
         binds=_binds(parsed),
         tmpfs=tuple(_tmpfs(text) for text in parsed.many("tmpfs")),
-        environment=_environment(parsed),
-        directory=None if directory is None else _guest_path(directory, "--chdir"),
+        environment=environment_of(parsed),
+        directory=None if directory is None else guest_path(directory, "--chdir"),
         user=parsed.one("user"),
         hostname=_hostname(parsed.one("hostname")),
         read_only="read_only" in parsed.flags,
@@ -54,6 +57,11 @@ def build_request(parsed: Parsed) -> Request:
         partition=parsed.one("partition"),
         subvolume=parsed.one("subvolume"),
         fsck="fsck" in parsed.flags,
+        name=_name(parsed.one("name")),
+        exclusive="exclusive" in parsed.flags,
+        timeout_s=_seconds(parsed, "timeout"),
+        idle_timeout_s=_seconds(parsed, "idle_timeout"),
+        kill_timeout_s=_seconds(parsed, "kill_timeout") or KILL_TIMEOUT_S,
         setuid="setuid" in parsed.flags,
         capabilities=kept,
         drop_capabilities=dropped,
@@ -85,9 +93,13 @@ def check_value(key: str, text: str) -> None:
         case "env_file":
             _read_env_file(text)
         case "chdir":
-            _guest_path(text, "--chdir")
+            guest_path(text, "--chdir")
         case "hostname":
             _hostname(text)
+        case "name":
+            _name(text)
+        case "timeout" | "idle_timeout" | "kill_timeout":
+            read_seconds(text, key)
         case "capability" | "drop_capability":
             capability_names(text)
 
@@ -136,7 +148,7 @@ def _bind(text: str, *, read_only: bool) -> BindRequest:
     if not source:
         raise UsageError(f"A bind without a source: {text}", "SRC[:DST]")
     path = _on_host(os.path.expanduser(source))
-    inside = _guest_path(destination, "--bind") if destination else GuestPath(path)
+    inside = guest_path(destination, "--bind") if destination else GuestPath(path)
     return BindRequest(path, inside, read_only or "ro" in options)
 
 
@@ -154,7 +166,8 @@ def split_colons(text: str) -> list[str]:
     return parts
 
 
-def _guest_path(text: str, option: str) -> GuestPath:
+def guest_path(text: str, option: str) -> GuestPath:
+    """Return an absolute path inside the tree. Raises UsageError."""
     if not text.startswith("/"):
         raise UsageError(f"{option} takes an absolute path inside the tree, not {text!r}")
     return GuestPath(text)
@@ -170,7 +183,7 @@ def _tmpfs(text: str) -> TmpfsRequest:
             mode = _octal(value, text)
         else:
             options.append((key, value if equals else None))
-    return TmpfsRequest(_guest_path(destination, "--tmpfs"), tuple(options), mode)
+    return TmpfsRequest(guest_path(destination, "--tmpfs"), tuple(options), mode)
 
 
 def _octal(value: str, text: str) -> int:
@@ -180,7 +193,8 @@ def _octal(value: str, text: str) -> int:
     return int(value, 8)
 
 
-def _environment(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+def environment_of(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+    """Return what --env-file and --setenv say, in that order. Raises UsageError."""
     pairs: list[tuple[str, str]] = []
     for path in parsed.many("env_file"):
         pairs += _read_env_file(path)
@@ -215,6 +229,31 @@ def _read_env_file(path: str) -> list[tuple[str, str]]:
             raise UsageError(f"{path}:{number}: not NAME=VALUE: {text!r}")
         pairs.append((name.strip(), value))
     return pairs
+
+
+def _name(text: str | None) -> str | None:
+    if text is not None and not is_name(text):
+        raise UsageError(
+            f"Not a name for a container: {text!r}",
+            f"letters, digits, -, _ and ., beginning with a letter or digit, at most {NAME_LIMIT}",
+        )
+    return text
+
+
+def _seconds(parsed: Parsed, key: str) -> float | None:
+    text = parsed.one(key)
+    return None if text is None else read_seconds(text, key)
+
+
+def read_seconds(text: str, key: str) -> float:
+    """Return a length of time, in seconds unless s, m, h or d follows. Raises UsageError."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if number.replace(".", "", 1).isdecimal() and number.isascii():
+        seconds = float(number) * _UNITS[unit]
+        if 0 < seconds <= _LONGEST_S:
+            return seconds
+    option = "--" + key.replace("_", "-")
+    raise UsageError(f"Not a length of time for {option}: {text!r}", "such as 90, 1.5, 15m, 2h")
 
 
 def _hostname(name: str | None) -> str | None:

@@ -83,7 +83,7 @@ def read_guest(
     api = tuple(locate(reader, path) for path in API_DIRECTORIES)
     _check_apart(reader, api)
     covered = frozenset(place.path for place in api)
-    account = _read_account(reader, request.user)
+    account = read_account(reader, request.user)
     home = _locate_if_possible(reader, account.home, covered)
     binds = tuple(locate(reader, bind.destination, covered) for bind in request.binds)
     tmpfs = tuple(locate(reader, each.destination, covered) for each in request.tmpfs)
@@ -259,7 +259,8 @@ def _climbs_out(parts: list[str]) -> bool:
 _ROOT = Account("root", 0, 0, (), GuestPath("/root"), None)
 
 
-def _read_account(reader: DirectoryReader, user: str | None) -> Account:
+def read_account(reader: DirectoryReader, user: str | None) -> Account:
+    """Return a user of the tree by name or number, root by default. Raises UsageError."""
     if user is None or user in ("root", "0"):
         return _ROOT
     name, _, group = user.partition(":")

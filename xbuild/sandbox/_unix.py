@@ -40,11 +40,6 @@ _HEADER = "@PIPNPNi0P"  # struct msghdr
 
 _bind = _linux.libc_function("bind", 3)
 _listen = _linux.libc_function("listen", 2)
-_accept4 = _linux.libc_function("accept4", 4)
-_getsockopt = _linux.libc_function("getsockopt", 5)
-_sendmsg = _linux.libc_function("sendmsg", 3)
-_recvmsg = _linux.libc_function("recvmsg", 3)
-_ioctl = _linux.libc_function("ioctl", 3)
 _flock = _linux.libc_function("flock", 2)
 
 
@@ -79,7 +74,7 @@ def flock(fd: int, operation: int) -> None:
 def ioctl_number(fd: int, request: int) -> int:
     """Send a request that is answered by a number (ioctl(2))."""
     answer = _Memory(bytes(4))
-    _linux.checked(_ioctl(fd, request, answer.address))
+    _linux.checked(_linux.libc_function("ioctl", 3)(fd, request, answer.address))
     (number,) = struct.unpack("i", answer.content())
     return int(number)
 
@@ -99,13 +94,19 @@ def listen_at(path: str) -> int:
 
 def accept(fd: int) -> int:
     """Return the next connection, non-blocking. Raises BlockingIOError where there is none."""
-    return _linux.checked(_accept4(fd, None, None, os.O_CLOEXEC | os.O_NONBLOCK))
+    return _linux.checked(
+        _linux.libc_function("accept4", 4)(fd, None, None, os.O_CLOEXEC | os.O_NONBLOCK)
+    )
 
 
 def peer_pid(fd: int) -> int:
     """Return who connected, as this PID namespace numbers it: 0 for a process outside of it."""
     credentials, size = _Memory(bytes(12)), _Memory(struct.pack("I", 12))
-    _linux.checked(_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials.address, size.address))
+    _linux.checked(
+        _linux.libc_function("getsockopt", 5)(
+            fd, SOL_SOCKET, SO_PEERCRED, credentials.address, size.address
+        )
+    )
     (pid,) = struct.unpack_from("i", credentials.content())
     return int(pid)
 
@@ -122,7 +123,9 @@ def send(fd: int, content: bytes, descriptors: tuple[int, ...] = ()) -> None:
     control = struct.pack(_CONTROL, _CONTROL_BYTES + len(rights), SOL_SOCKET, SCM_RIGHTS) + rights
     with_rights = _Memory(control if descriptors else b"")
     message = _header(_Memory(content), with_rights)
-    _linux.checked(_sendmsg(fd, message.address, MSG_DONTWAIT | MSG_NOSIGNAL))
+    _linux.checked(
+        _linux.libc_function("sendmsg", 3)(fd, message.address, MSG_DONTWAIT | MSG_NOSIGNAL)
+    )
 
 
 def receive(fd: int) -> tuple[bytes, tuple[int, ...]]:
@@ -134,7 +137,7 @@ def receive(fd: int) -> tuple[bytes, tuple[int, ...]]:
     control = _Memory(bytes(_CONTROL_BYTES + _DESCRIPTORS * 4))
     message = _header(content, control)
     flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC
-    size = _linux.checked(_recvmsg(fd, message.address, flags))
+    size = _linux.checked(_linux.libc_function("recvmsg", 3)(fd, message.address, flags))
     filled = struct.unpack(_HEADER, message.content())[5]
     descriptors: tuple[int, ...] = ()
     if filled >= _CONTROL_BYTES:

@@ -8,9 +8,9 @@ nothing here may import a module (see ``apply``).
 
 One connection is one command. Messages are marshalled tuples: ``("terminal",)`` is answered by
 ``("terminal", PATH)`` with the controlling side of a new pseudo-terminal; ``("start", TERMINAL)``
-comes with a file of Joining's fields, the sending end of a Reports pipe and descriptors 0, 1 and
-2; ``("signal", NUMBER)`` may follow. ``("failed", ERRNO)`` or ``("status", NUMBER)`` ends it. If
-the connection is lost, so is the command's process group.
+comes with a file of the fields of ``joining.Joining``, the sending end of a Reports pipe and
+descriptors 0, 1 and 2; ``("signal", NUMBER)`` may follow. ``("failed", ERRNO)`` or
+``("status", NUMBER)`` ends it. If the connection is lost, so is the command's process group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import marshal
 import os
 import struct
 
-from xbuild.record import Record, replace
+from xbuild.record import replace
 from xbuild.sandbox import _linux, _unix, signals
 from xbuild.sandbox.channel import Report
 from xbuild.sandbox.command import become
@@ -27,10 +27,9 @@ from xbuild.sandbox.command import become
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from xbuild.plan.steps import Exec
-    from xbuild.record import GuestPath
 else:
     import _signal as signal  # signal itself imports enum
 
@@ -40,25 +39,6 @@ TIOCSPTLCK = 0x40045431
 
 _EXPECTED = 5  # a file of fields, a pipe for reports, descriptors 0, 1 and 2
 _REQUEST_LIMIT = 1 << 24  # bytes; the kernel's own limit for arguments and environment is less
-
-
-class Joining(Record):
-    """What a command that joins has of its own; None is as the container's command has it.
-
-    ``environment`` is added to the container's. ``terminal`` lists which descriptors become the
-    pseudo-terminal that was asked for.
-    """
-
-    argv: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...] = ()
-    directory: GuestPath | None = None
-    fallback: GuestPath | None = None
-    account: tuple[int, int, tuple[int, ...]] | None = None  # uid, gid, groups
-    terminal: tuple[int, ...] = ()
-
-    def marshalled(self) -> bytes:
-        """Return the fields as Service reads them."""
-        return marshal.dumps(tuple(getattr(self, name) for name in self.__match_args__))
 
 
 class _Guest:
@@ -188,23 +168,26 @@ class Service:
             self._drop(connection)
             return
         if guest.pid == 0:
-            self._become(Joining(*fields), terminal, descriptors)
+            self._become(fields, terminal, descriptors)
 
-    def _become(self, joining: Joining, terminal: str, descriptors: tuple[int, ...]) -> NoReturn:
+    def _become(
+        self, fields: tuple[Any, ...], terminal: str, descriptors: tuple[int, ...]
+    ) -> NoReturn:
         """Become a command that joins, in a child of process 1."""
         for number, fd in enumerate(descriptors[2:]):
             os.dup2(fd, number)
         command = self._command
-        uid, gid, groups = joining.account or (command.uid, command.gid, command.groups or ())
+        argv, environment, directory, fallback, account, on_terminal = fields
+        uid, gid, groups = account or (command.uid, command.gid, command.groups or ())
         command = replace(
             command,
-            argv=joining.argv,
-            environment=(*command.environment, *joining.environment),
-            directory=joining.directory or command.directory,
-            fallback=joining.fallback if joining.directory else command.fallback,
+            argv=argv,
+            environment=(*command.environment, *environment),
+            directory=directory or command.directory,
+            fallback=fallback if directory else command.fallback,
             uid=uid,
             gid=gid,
             groups=groups if command.groups is not None else None,
-            terminal=joining.terminal,
+            terminal=on_terminal,
         )
         become(command, _ReportPipe(descriptors[1]), 0, terminal or None)

@@ -54,9 +54,13 @@ class Forwarding:
 
     def begin(self, pid: int) -> None:
         """Pass signals on to ``pid``; those that are ignored here, as by nohup(1), stay so."""
+        self.begin_by(lambda number: send(pid, number))
+
+    def begin_by(self, pass_on: Callable[[int], object]) -> None:
+        """Pass signals on by calling ``pass_on`` with the number of each."""
 
         def forward(number: int, _frame: object) -> None:
-            send(pid, number)
+            pass_on(number)
             if number == signal.SIGTSTP:
                 os.kill(os.getpid(), signal.SIGSTOP)
 

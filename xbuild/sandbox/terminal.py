@@ -61,6 +61,16 @@ class ConsoleSender:
         """
         return (self._link.fileno(),) if self._inside < 0 else (self._inside,)
 
+    def furnish(self, primary: int) -> None:
+        """Give a new terminal the modes and the size of the host's. Raises OSError."""
+        attributes = list(self._attributes)
+        if not self._is_raw:
+            # The host's terminal keeps echoing and translating: twice would show.
+            attributes[_LFLAG] &= ~_ECHO_FLAGS
+            attributes[_OFLAG] &= ~termios.OPOST
+        termios.tcsetattr(primary, termios.TCSANOW, attributes)
+        fcntl.ioctl(primary, termios.TIOCSWINSZ, self._size)
+
     def hand_over(self) -> str:
         """Open a pair on the container's devpts, send one side, return the path of the other.
 
@@ -71,13 +81,7 @@ class ConsoleSender:
         (number,) = struct.unpack("I", fcntl.ioctl(primary, TIOCGPTN, bytes(4)))
         path = f"/dev/pts/{number}"
         self._inside = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        attributes = list(self._attributes)
-        if not self._is_raw:
-            # The host's terminal keeps echoing and translating: twice would show.
-            attributes[_LFLAG] &= ~_ECHO_FLAGS
-            attributes[_OFLAG] &= ~termios.OPOST
-        termios.tcsetattr(primary, termios.TCSANOW, attributes)
-        fcntl.ioctl(primary, termios.TIOCSWINSZ, self._size)
+        self.furnish(primary)
         socket.send_fds(self._link, [b"\0"], [primary])
         self._link.close()
         os.close(primary)
@@ -169,13 +173,23 @@ class Relay:
         message, descriptors, _, _ = socket.recv_fds(self._link, 1, 1)
         self._link.close()
         if message and descriptors:
-            self._primary = descriptors[0]
-            os.set_blocking(self._primary, False)
-            with _woken_by_signals() as alarm, self._handlers():
-                self._resize()
-                self._copy(alarm, ended)
-            os.close(self._primary)
+            self.run_on(descriptors[0], ended)
         self._host.close()
+
+    def close(self) -> None:
+        """Let go of what a relay that was given a controlling side did not need."""
+        self.sender.close()
+        self._link.close()
+        self._host.close()
+
+    def run_on(self, primary: int, ended: Callable[[], bool]) -> None:
+        """Do the same with a controlling side that is at hand, and close it."""
+        self._primary = primary
+        os.set_blocking(primary, False)
+        with _woken_by_signals() as alarm, self._handlers():
+            self._resize()
+            self._copy(alarm, ended)
+        os.close(primary)
 
     @contextlib.contextmanager
     def _handlers(self) -> Iterator[None]:
