@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from xbuild.cli.options import OPTIONS, parse
-from xbuild.cli.settings import environment_of, guest_path
+from xbuild.cli.places import guest_path
+from xbuild.cli.settings import environment_of
 from xbuild.errors import TargetError, UsageError
 from xbuild.plan.guest import Account, read_account
 from xbuild.record import GuestPath, replace

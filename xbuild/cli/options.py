@@ -32,10 +32,29 @@ class Option(Record):
         return self.names[0][2:].replace("-", "_")
 
 
+_BIND = "SRC[:DST[:OPTIONS]]"
+
 OPTIONS = (
-    Option(("--bind", "-b"), "many", "Show a file or directory of the host inside.", "SRC[:DST]"),
-    Option(("--bind-ro",), "many", "The same, read-only for everyone inside.", "SRC[:DST]"),
+    Option(
+        ("--bind", "-b"),
+        "many",
+        "Show a file or directory of the host inside.",
+        "SRC[:DST[:OPTIONS]]",
+    ),
+    Option(
+        ("--bind-ro",), "many", "The same, read-only for everyone inside.", "SRC[:DST[:OPTIONS]]"
+    ),
     Option(("--tmpfs",), "many", "Mount an empty tmpfs, e.g. /var/tmp:size=2g.", "DST[:OPTIONS]"),
+    Option(
+        ("--overlay",),
+        "many",
+        "Combine directories into one; changes go to UPPER.",
+        "LOWER[:LOWER...]:UPPER:DST",
+    ),
+    Option(
+        ("--overlay-ro",), "many", "The same, where nothing can be changed.", "LOWER:LOWER...:DST"
+    ),
+    Option(("--inaccessible",), "many", "Cover a file or directory by an empty one.", "DST"),
     Option(
         ("--setenv", "-E"), "many", "Set a variable inside; without =, pass it on.", "NAME[=VALUE]"
     ),
@@ -45,6 +64,14 @@ OPTIONS = (
     Option(("--hostname",), "one", "The host name inside [from the tree's name].", "NAME"),
     Option(("--read-only",), "nothing", "Make the tree read-only, and an image as well."),
     Option(("--ephemeral", "-x"), "nothing", "Discard all changes to the tree at the end."),
+    Option(("--persist",), "one", "Keep changes to the tree apart, in a directory.", "PATH"),
+    Option(
+        ("--volatile",),
+        "one",
+        "yes: of the tree only /usr; state: an empty /var; overlay: as --ephemeral.",
+        "no|yes|state|overlay",
+        ("no", "yes", "state", "overlay"),
+    ),
     Option(
         ("--network",),
         "one",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from xbuild.cli.places import bind, binds, guest_path, on_host, tmpfs
 from xbuild.errors import UsageError
 from xbuild.plan.lifecycle import KILL_TIMEOUT_S, NAME_LIMIT, is_name
 from xbuild.plan.privileges import capability_names
-from xbuild.plan.request import BindRequest, Request, TmpfsRequest
-from xbuild.record import GuestPath, HostPath
+from xbuild.plan.request import Request
+from xbuild.record import HostPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
-_MODE_LIMIT = 0o7777
+# Options whose meaning is in cli.mounts, which is off the start path.
+_MOUNT_KEYS = frozenset(("overlay", "overlay_ro", "inaccessible", "volatile", "persist"))
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -36,11 +38,11 @@ def build_request(parsed: Parsed) -> Request:
     directory = parsed.one("chdir")
     kept, dropped = _capabilities(parsed, "capability"), _capabilities(parsed, "drop_capability")
     terminal = tuple(fd for fd in range(3) if os.isatty(fd))
-    return Request(
-        target=HostPath(os.path.realpath(_on_host(parsed.target))),
+    request = Request(
+        target=HostPath(os.path.realpath(on_host(parsed.target))),
         command=parsed.command,
-        binds=_binds(parsed),
-        tmpfs=tuple(_tmpfs(text) for text in parsed.many("tmpfs")),
+        binds=binds(parsed),
+        tmpfs=tuple(tmpfs(text) for text in parsed.many("tmpfs")),
         environment=environment_of(parsed),
         directory=None if directory is None else guest_path(directory, "--chdir"),
         user=parsed.one("user"),
@@ -50,7 +52,7 @@ def build_request(parsed: Parsed) -> Request:
         network=_network(parsed.one("network")),
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
-        interpreter=None if interpreter is None else _on_host(interpreter),
+        interpreter=None if interpreter is None else on_host(interpreter),
         cpu=parsed.one("cpu"),
         terminal=terminal,
         term=os.environ.get("TERM") if terminal else None,
@@ -68,26 +70,22 @@ def build_request(parsed: Parsed) -> Request:
         seccomp="off" if parsed.one("seccomp") == "off" else "default",
         no_sync="no_sync" in parsed.flags,
     )
+    if parsed.values.keys() & _MOUNT_KEYS:
+        from xbuild.cli.mounts import with_mounts
 
-
-def _on_host(path: str) -> HostPath:
-    """Return an absolute path; its symlinks are left for who follows it."""
-    try:
-        return HostPath(os.path.abspath(path))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"Cannot tell what {path} is relative to: the working directory was removed",
-            "cd somewhere, or begin it with a slash",
-        ) from error
+        return with_mounts(request, parsed)
+    return request
 
 
 def check_value(key: str, text: str) -> None:
     """Raise UsageError for a value of an option that ``build_request`` would not take."""
     match key:
         case "bind" | "bind_ro":
-            _bind(text, read_only=False)
+            bind(text, read_only=False)
+        case "overlay" | "overlay_ro" | "inaccessible":
+            _check_mount(key, text)
         case "tmpfs":
-            _tmpfs(text)
+            tmpfs(text)
         case "setenv":
             _variable(text)
         case "env_file":
@@ -102,6 +100,16 @@ def check_value(key: str, text: str) -> None:
             read_seconds(text, key)
         case "capability" | "drop_capability":
             capability_names(text)
+
+
+def _check_mount(key: str, text: str) -> None:
+    from xbuild.cli import mounts  # off the start path
+
+    check = {"overlay": mounts.overlay, "overlay_ro": mounts.overlay_ro}
+    if key in check:
+        check[key](text)
+    else:
+        guest_path(text, "--inaccessible")
 
 
 def _network(value: str | None) -> NetworkChoice:
@@ -133,64 +141,6 @@ def own_profile_directories() -> tuple[HostPath, ...]:
     if not config.startswith("/"):
         config = os.path.join(os.environ.get("HOME", "/"), ".config")
     return (HostPath(f"{config}/xbuild/profiles"), HostPath("/etc/xbuild/profiles"))
-
-
-def _binds(parsed: Parsed) -> tuple[BindRequest, ...]:
-    writable = [_bind(text, read_only=False) for text in parsed.many("bind")]
-    read_only = [_bind(text, read_only=True) for text in parsed.many("bind_ro")]
-    return (*writable, *read_only)
-
-
-def _bind(text: str, *, read_only: bool) -> BindRequest:
-    source, destination, *options = [*split_colons(text), ""][:4]
-    if options not in ([], [""], ["ro"], ["ro", ""]):
-        raise UsageError(f"Not a bind: {text}", "SRC[:DST]; a colon in a path is written \\:")
-    if not source:
-        raise UsageError(f"A bind without a source: {text}", "SRC[:DST]")
-    path = _on_host(os.path.expanduser(source))
-    inside = guest_path(destination, "--bind") if destination else GuestPath(path)
-    return BindRequest(path, inside, read_only or "ro" in options)
-
-
-def split_colons(text: str) -> list[str]:
-    r"""Split at colons; ``\:`` is a colon and ``\\`` a backslash, as in systemd-nspawn(1)."""
-    parts = [""]
-    characters = iter(text)
-    for character in characters:
-        if character == "\\":
-            parts[-1] += next(characters, "\\")
-        elif character == ":":
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def guest_path(text: str, option: str) -> GuestPath:
-    """Return an absolute path inside the tree. Raises UsageError."""
-    if not text.startswith("/"):
-        raise UsageError(f"{option} takes an absolute path inside the tree, not {text!r}")
-    return GuestPath(text)
-
-
-def _tmpfs(text: str) -> TmpfsRequest:
-    destination, _, given = text.partition(":")
-    options: list[tuple[str, str | None]] = []
-    mode = 0o1777
-    for word in filter(None, given.split(",")):
-        key, equals, value = word.partition("=")
-        if key == "mode":
-            mode = _octal(value, text)
-        else:
-            options.append((key, value if equals else None))
-    return TmpfsRequest(guest_path(destination, "--tmpfs"), tuple(options), mode)
-
-
-def _octal(value: str, text: str) -> int:
-    is_octal = value != "" and not value.strip("01234567")
-    if not is_octal or int(value, 8) > _MODE_LIMIT:
-        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}", "such as mode=1777")
-    return int(value, 8)
 
 
 def environment_of(parsed: Parsed) -> tuple[tuple[str, str], ...]:

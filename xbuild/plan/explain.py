@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import lifecycle, privileges, steps
+from xbuild.plan import layers, lifecycle, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -66,9 +66,13 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "scaffold", f"{directory} with {', '.join(path for path, _ in missing)}"
         case steps.Tmpfs(target, mode, owner, options):
             words = [f"mode={mode:o}", *(k if v is None else f"{k}={v}" for k, v in options)]
+            words += ["ro"] if step.read_only else []
+            words += ["noexec"] if step.noexec else []
             return "tmpfs", f"{target} ({','.join(words)}){_owned(owner)}"
         case steps.Bind(source, target, read_only, recursive, id_map) as bind:
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
+            marks += " noexec" if bind.noexec else ""
+            marks += "" if bind.nosuid else " suid"
             return "bind", f"{target} <- {_shown(source, bind.volume)}{marks}"
         case steps.ReadOnlyOver(target):
             return "read-only", target
@@ -101,6 +105,18 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "hostname", name
         case steps.LoopbackUp():
             return "network", "lo up, nothing else"
+        case layers.OverlayAt(lowers, upper, _, target):
+            changes = f", changes to {upper}" if upper is not None else " (read-only)"
+            return "overlay", f"{target} <- {', '.join(lowers)}{changes}"
+        case layers.MountPersistent(lower, directory, recursive, id_map):
+            marks = _marks(read_only=False, recursive=recursive, id_map=id_map)
+            return "root", f"{lower}{marks}, changes kept in {directory}"
+        case layers.MountVolatile(source, links, id_map):
+            marks = _marks(read_only=True, recursive=False, id_map=id_map)
+            names = ", ".join(name for name, _ in links)
+            return "root", f"an empty tmpfs with {source}/usr{marks}; links {names}"
+        case layers.Hide(target, is_directory):
+            return "hide", f"{target} by an empty {'directory' if is_directory else 'file'}"
         case privileges.LimitPrivileges():
             return "privileges", _privileges(step)
         case privileges.FilterCalls(name):

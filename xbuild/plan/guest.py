@@ -67,6 +67,9 @@ class Guest(Record):
     interpreters: tuple[Place, ...]  # of host entries without F, where the kernel looks for them
     account: Account
     home_exists: bool
+    overlays: tuple[Place, ...] = ()
+    hidden: tuple[Place, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()  # at the top, where nothing but /usr is to be shown
     setuid_command: GuestPath | None = None  # what an ordinary user inside would gain rights by
 
 
@@ -87,19 +90,30 @@ def read_guest(
     home = _locate_if_possible(reader, account.home, covered)
     binds = tuple(locate(reader, bind.destination, covered) for bind in request.binds)
     tmpfs = tuple(locate(reader, each.destination, covered) for each in request.tmpfs)
-    made = {place.path for place in (*binds, *tmpfs)}
+    overlays = tuple(locate(reader, each.destination, covered) for each in request.overlays)
+    made = {place.path for place in (*binds, *tmpfs, *overlays)}
     return Guest(
         api=api,
         resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
         hosts=_locate_if_possible(reader, GuestPath("/etc/hosts"), covered),
-        binds=tuple(locate(reader, b.destination, covered) for b in request.binds),
+        binds=binds,
         source_modes=tuple(source_mode(bind.source) for bind in request.binds),
-        tmpfs=tuple(locate(reader, t.destination, covered) for t in request.tmpfs),
+        tmpfs=tmpfs,
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
-        home_exists=home is not None and (not home.missing or home.path in made),
+        home_exists=home is not None
+        and ((not home.missing and not request.volatile) or home.path in made),
+        overlays=overlays,
+        hidden=tuple(locate(reader, path, covered) for path in request.inaccessible),
+        links=_read_links(reader) if request.volatile else (),
         setuid_command=_setuid_command(reader, request, covered) if account.uid else None,
     )
+
+
+def _read_links(reader: DirectoryReader) -> tuple[tuple[str, str], ...]:
+    from xbuild.plan.layering import read_links  # off the start path
+
+    return read_links(reader)
 
 
 def _setuid_command(

@@ -11,15 +11,24 @@ if TYPE_CHECKING:
     NetworkChoice = Literal["host", "none"]
     BinfmtChoice = Literal["auto", "private", "host"]
     UsersChoice = Literal["auto", "identity"]
+    IdmapChoice = Literal["auto", "idmap", "noidmap"]
     SeccompChoice = Literal["default", "off"]
 
 
 class BindRequest(Record):
-    """``source`` on the host, to be seen at ``destination``."""
+    """``source`` on the host, to be seen at ``destination``.
+
+    ``recursive``: with what is mounted below it. ``idmap``: files of root's belong to root inside,
+    where the file system can do so; or surely; or never.
+    """
 
     source: HostPath
     destination: GuestPath
     read_only: bool = False
+    recursive: bool = True
+    idmap: IdmapChoice = "auto"
+    noexec: bool = False
+    nosuid: bool = True
 
 
 class TmpfsRequest(Record):
@@ -28,6 +37,16 @@ class TmpfsRequest(Record):
     destination: GuestPath
     options: tuple[tuple[str, str | None], ...] = ()
     mode: int = 0o1777
+    read_only: bool = False
+    noexec: bool = False
+
+
+class OverlayRequest(Record):
+    """Directories of the host shown as one, the lowest first; changes go to ``upper``."""
+
+    lowers: tuple[HostPath, ...]
+    upper: HostPath | None
+    destination: GuestPath
 
 
 class Request(Record):
@@ -58,6 +77,10 @@ class Request(Record):
     partition: str | None = None  # of an image: a number or a label
     subvolume: str | None = None
     fsck: bool = False
+    overlays: tuple[OverlayRequest, ...] = ()
+    inaccessible: tuple[GuestPath, ...] = ()
+    volatile: bool = False  # the tree's /usr, read-only, is all that is shown of it
+    persist: HostPath | None = None
     setuid: bool = False
     capabilities: tuple[str, ...] = ()  # kept besides the default ones: plan.privileges
     drop_capabilities: tuple[str, ...] = ()

@@ -14,9 +14,13 @@ from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.plan import layers
+
     OnImage = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
+    Layer = layers.OverlayAt | layers.MountPersistent | layers.MountVolatile | layers.Hide
     Ordinary = (
         OnImage
+        | Layer
         | steps.ForbidNamespaces
         | steps.PrivateMounts
         | steps.MountTree
@@ -101,8 +105,14 @@ def apply(stage: Stage, step: Ordinary) -> None:
             limit_privileges(step)
         case privileges.FilterCalls():
             filter_calls(step)
-        case _:
+        case steps.OpenImage() | steps.AttachLoop() | steps.CheckFilesystem():
             _apply_to_image(stage, step)
+        case steps.MountFilesystem():
+            _apply_to_image(stage, step)
+        case _:
+            from xbuild.sandbox.layers import apply_layer  # off the start path
+
+            apply_layer(stage, step)
 
 
 def _apply_to_image(stage: Stage, step: OnImage) -> None:

@@ -70,6 +70,7 @@ def _kept_to_the_end(stage: Stage, lines: Lines) -> set[int]:
     kept = {stage.binfmt, lines.control, *lines.locks}
     if stage.disk is not None:
         kept |= stage.disk.descriptors()
+    kept |= stage.kept
     if lines.ending is not None:
         kept.update(lines.ending.descriptors())
     return kept

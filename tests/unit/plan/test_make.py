@@ -37,7 +37,7 @@ from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
 from xbuild.plan.host import Mount, SubIds
 from xbuild.plan.make import make_plan
-from xbuild.plan.request import BindRequest, TmpfsRequest
+from xbuild.plan.request import BindRequest, OverlayRequest, TmpfsRequest
 from xbuild.plan.steps import Plan
 from xbuild.record import GuestPath, HostPath
 
@@ -85,6 +85,41 @@ CASES: dict[str, Facts] = {
     "ephemeral": facts(request=request(ephemeral=True), host=user_host()),
     "network-none": facts(request=request(network="none", hostname="board-1")),
     "binds-with-scaffolds": facts(**BINDS),
+    "layers": facts(
+        request=request(
+            persist=HostPath("/srv/changes"),
+            overlays=(
+                OverlayRequest(
+                    (HostPath("/srv/a"), HostPath("/srv/b")),
+                    HostPath("/srv/upper"),
+                    GuestPath("/mnt"),
+                ),
+                OverlayRequest((HostPath("/srv/a"), HostPath("/srv/b")), None, GuestPath("/opt/x")),
+            ),
+            inaccessible=(GuestPath("/etc/shadow"), GuestPath("/boot")),
+            binds=(
+                BindRequest(
+                    HostPath("/srv/cache"),
+                    GuestPath("/var/cache"),
+                    recursive=False,
+                    noexec=True,
+                    nosuid=False,
+                ),
+            ),
+            tmpfs=(TmpfsRequest(GuestPath("/scratch"), (("uid", "5"),), noexec=True),),
+        ),
+        guest=guest(
+            overlays=(place("/mnt"), place("/opt", "x")),
+            hidden=(file("/etc/shadow"), place("/boot")),
+            binds=(place("/var/cache"),),
+            source_modes=(DIRECTORY,),
+            tmpfs=(place("/scratch"),),
+        ),
+    ),
+    "volatile": facts(
+        request=request(volatile=True),
+        guest=guest(home_exists=False, links=(("bin", "usr/bin"), ("lib", "usr/lib"))),
+    ),
     "privileges": facts(
         request=request(
             setuid=True, capabilities=("sys_time",), drop_capabilities=("net_raw",), no_sync=True
