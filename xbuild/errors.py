@@ -110,6 +110,12 @@ class SetupFailed(XbuildError):
     """A step of the plan failed; nothing is left behind."""
 
 
+class TimedOut(XbuildError):
+    """The run was ended because its time was up."""
+
+    exit_status = EXIT_TIMEOUT
+
+
 class NameTaken(XbuildError):
     """A container with the name that was asked for is running."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from xbuild.errors import SetupFailed
+from xbuild.errors import EXIT_TIMEOUT, SetupFailed
+from xbuild.plan.lifecycle import LimitTime
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
+    from xbuild.sandbox.deadline import Deadline
     from xbuild.sandbox.terminal import Relay
 else:
     import _signal as signal  # signal itself imports enum
@@ -53,20 +55,30 @@ class Container:
             try:
                 forwarding.begin(watched.pid)
                 lines.close_here()
-                if relay is not None:
-                    relay.run(watched.has_ended)
-                report = lines.reports.receive()
-                status = watched.wait()
+                with self._limited_time(watched.pid) as deadline:
+                    if relay is not None:
+                        relay.run(watched.has_ended)
+                    report = lines.reports.receive()
+                    status = watched.wait()
                 if report is None and ending is not None:
                     report = ending.receive()
             finally:
                 watched.end()
-            standing.status = status
+            standing.status = EXIT_TIMEOUT if deadline.has_passed else status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
 
             raise explain_report(report, self._plan)
+        deadline.raise_if_passed()
         return status
+
+    def _limited_time(self, pid: int) -> Deadline | _Forever:
+        limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)
+        if limit is None:
+            return _Forever()
+        from xbuild.sandbox.deadline import Deadline  # off the start path
+
+        return Deadline(limit, pid)
 
     def _start(self, lines: Lines) -> _Watched:
         outer = outer_user_namespace(self._plan)
@@ -126,6 +138,21 @@ def outer_user_namespace(plan: Plan) -> IdMap | None:
     """Return the id map of the user namespace entered before process 1, if there is one."""
     outer = next(s for s in plan.steps if isinstance(s, EnterNamespaces | BecomeInit))
     return outer.id_map if isinstance(outer, EnterNamespaces) else None
+
+
+class _Forever:
+    """The deadline of a run that has none."""
+
+    has_passed = False
+
+    def __enter__(self) -> _Forever:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+    def raise_if_passed(self) -> None:
+        """Do nothing: it never passes."""
 
 
 class _KeptPidNamespace:
