@@ -95,6 +95,10 @@ OPTIONS = (
         "auto|identity",
         ("auto", "identity"),
     ),
+    Option(("--memory", "-m"), "one", "Let it use no more memory, tmpfs included.", "SIZE"),
+    Option(("--cpus",), "one", "Let it use no more processors, such as 1.5.", "NUMBER"),
+    Option(("--pids",), "one", "Let it have no more processes.", "NUMBER"),
+    Option(("--io-weight",), "one", "Its share of the disks, 1 to 10000 [100].", "NUMBER"),
     Option(("--setuid",), "nothing", "Let sudo, su and the like have their owner's rights."),
     Option(
         ("--capability",), "many", "Let root inside have more, see docs/security.md.", "CAP[,CAP]"

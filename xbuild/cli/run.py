@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         note(text)
     if "certify" in parsed.flags:
         return _run_certified(plan)
-    return Container(plan).run()
+    return _run(plan)
 
 
 def _plan(request: Request, *, remember: bool) -> Plan:
@@ -74,13 +74,21 @@ def _print_plan(request: Request, *, as_json: bool) -> int:
     return 0
 
 
+def _run(plan: Plan) -> int:
+    container = Container(plan)
+    status = container.run()
+    for text in container.remarks:
+        note(text)
+    return status
+
+
 def _run_certified(plan: Plan) -> int:
     from xbuild.sandbox.certificate import certify, witness
 
     before = witness(plan.target)
     status = EXIT_FAILED
     try:
-        status = Container(plan).run()
+        status = _run(plan)
     finally:
         certificate = certify(before, plan.target)
         note(certificate.text) if certificate.is_clean else complain(certificate.text)

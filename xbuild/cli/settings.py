@@ -21,6 +21,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
 # Options whose meaning is in cli.mounts, which is off the start path.
 _MOUNT_KEYS = frozenset(("overlay", "overlay_ro", "inaccessible", "volatile", "persist"))
+_LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -73,7 +74,11 @@ def build_request(parsed: Parsed) -> Request:
     if parsed.values.keys() & _MOUNT_KEYS:
         from xbuild.cli.mounts import with_mounts
 
-        return with_mounts(request, parsed)
+        request = with_mounts(request, parsed)
+    if parsed.values.keys() & _LIMIT_KEYS:
+        from xbuild.cli.limits import with_limits
+
+        request = with_limits(request, parsed)
     return request
 
 
@@ -84,6 +89,10 @@ def check_value(key: str, text: str) -> None:
             bind(text, read_only=False)
         case "overlay" | "overlay_ro" | "inaccessible":
             _check_mount(key, text)
+        case "memory" | "cpus" | "pids" | "io_weight":
+            from xbuild.cli.limits import read_limit  # off the start path
+
+            read_limit(key, text)
         case "tmpfs":
             tmpfs(text)
         case "setenv":

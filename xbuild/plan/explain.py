@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import layers, lifecycle, privileges, steps
+from xbuild.plan import layers, lifecycle, limits, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -35,6 +35,8 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "name", name if is_given else f"{name}, or with a number appended"
         case lifecycle.LimitTime(total_s, idle_s, kill_s):
             return "time", _time_limits(total_s, idle_s, kill_s)
+        case limits.LimitResources(groups):
+            return "limits", "; ".join(map(_limits, groups))
         case steps.EnterNamespaces(namespaces, id_map):
             return "unshare", ", ".join(namespaces) + (f"; {_ids(id_map)}" if id_map else "")
         case steps.ForbidNamespaces(namespace):
@@ -144,6 +146,11 @@ def _time_limits(total_s: float | None, idle_s: float | None, kill_s: float) -> 
     words = [] if total_s is None else [f"at most {total_s:g} s"]
     words += [] if idle_s is None else [f"at most {idle_s:g} s without progress"]
     return f"{', '.join(words)}; then SIGTERM, and SIGKILL {kill_s:g} s later"
+
+
+def _limits(group: limits.ControlGroup) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in group.settings)
+    return f"{settings} in a control group below {group.parent}"
 
 
 def _part(partition: int) -> str:

@@ -13,6 +13,8 @@ from xbuild.plan.restrictions import kernel_version, read_sysctl, status_field
 from xbuild.record import HostPath, Record
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.limiting import Hierarchies
 
 # linux/capability.h
 _CAP_CHOWN = 0
@@ -80,6 +82,7 @@ class Host(Record):
     resolv_conf: HostPath | None
     hosts: str
     has_cgroup_namespaces: bool = True  # none may be made inside a container of xbuild's
+    hierarchies: Hierarchies | None = None  # of control groups; read where limits are asked for
     can_limit_namespaces: bool = True  # /proc/sys is writable to whoever has the privilege
 
     @classmethod

@@ -13,8 +13,9 @@ from xbuild.plan.host import Host
 from xbuild.plan.identities import choose_identities
 from xbuild.plan.lifecycle import lifecycle_steps
 from xbuild.plan.privileges import privilege_steps
+from xbuild.plan.request import LIMITS
 from xbuild.plan.view import View, hostname_of
-from xbuild.record import GuestPath, HostPath
+from xbuild.record import GuestPath, HostPath, replace
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_directory
 
@@ -66,6 +67,10 @@ def plan_tree(
     disk: Disk | None = None,
 ) -> Plan:
     """Read an open tree, which may be that of a mounted image, and decide: see plan_run()."""
+    if any(getattr(request, name) is not None for name in LIMITS):
+        from xbuild.plan.limiting import read_hierarchies  # off the start path
+
+        host = replace(host, hierarchies=read_hierarchies())
     survey = survey_directory(reader)
     emulations = choose_emulation(survey, request, host, remember=remember)
     registered = tuple(
@@ -98,6 +103,7 @@ def make_plan(
         outer.append(steps.EnterNamespaces(("user",), ids.outer))
     plan: list[Step] = [
         *lifecycle_steps(request, is_image=disk is not None),
+        *_limits(request, host),
         *outer,
         steps.BecomeInit(),
         steps.EnterNamespaces(("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)),
@@ -116,6 +122,13 @@ def make_plan(
         *_exposure_notes(host, ids, emulations),
     )
     return steps.Plan(request.target, tuple(plan), notes)
+
+
+def _limits(request: Request, host: Host) -> Iterator[Step]:
+    if host.hierarchies is not None:
+        from xbuild.plan.limiting import limit_resources  # off the start path
+
+        yield limit_resources(request, host.hierarchies)
 
 
 def _inner_steps(

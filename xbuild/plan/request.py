@@ -49,6 +49,9 @@ class OverlayRequest(Record):
     destination: GuestPath
 
 
+LIMITS = ("memory", "cpus", "pids", "io_weight")  # of a request's fields
+
+
 class Request(Record):
     """One run. An empty ``command`` is a login shell.
 
@@ -86,6 +89,10 @@ class Request(Record):
     drop_capabilities: tuple[str, ...] = ()
     seccomp: SeccompChoice = "default"
     no_sync: bool = False
+    memory: int | None = None  # bytes
+    cpus: float | None = None
+    pids: int | None = None
+    io_weight: int | None = None
     name: str | None = None  # None: by the tree's, made unique
     exclusive: bool = False  # nobody else uses the tree meanwhile
     detached: bool = False  # its output goes to a log, its console to those who attach

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xbuild.plan.layers import Create as Create
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
     from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
+    from xbuild.plan.limits import LimitResources
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
 
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
@@ -292,6 +293,7 @@ if TYPE_CHECKING:
         LockTree
         | Enlist
         | LimitTime
+        | LimitResources
         | EnterNamespaces
         | ForbidNamespaces
         | BecomeInit

@@ -14,6 +14,7 @@ import sys
 
 from xbuild.errors import EXIT_FAILED
 from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
+from xbuild.plan.limits import LimitResources
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
 from xbuild.sandbox import _linux, init, signals
 from xbuild.sandbox.apply import apply
@@ -34,7 +35,8 @@ else:
     import _signal as signal  # signal itself imports enum
 
 
-_LAUNCHERS = LockTree | Enlist | LimitTime  # before process 1, as all up to BecomeInit
+# Done before process 1, as is all up to BecomeInit.
+_LAUNCHERS = LockTree | Enlist | LimitTime | LimitResources
 
 
 class Lines:

@@ -6,6 +6,7 @@ import os
 
 from xbuild.errors import EXIT_TIMEOUT, SetupFailed
 from xbuild.plan.lifecycle import LimitTime
+from xbuild.plan.limits import LimitResources
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
+    from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.deadline import Deadline
     from xbuild.sandbox.terminal import Relay
 else:
@@ -38,6 +40,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
 
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
@@ -49,9 +52,14 @@ class Container:
         relay = _relay_for(self._plan.command.terminal)
         ending = Reports() if writes_to_image(self._plan) else None
         console = relay.sender if relay is not None else None
-        with Forwarding() as forwarding, Standing(self._plan) as standing:
+        with (
+            Forwarding() as forwarding,
+            Standing(self._plan) as standing,
+            self._limited_resources() as groups,
+        ):
             lines = Lines(Reports(), console, ending, standing.control, standing.locks)
-            watched = self._start(lines)
+            with groups.entered():
+                watched = self._start(lines)
             try:
                 forwarding.begin(watched.pid)
                 lines.close_here()
@@ -64,6 +72,7 @@ class Container:
                     report = ending.receive()
             finally:
                 watched.end()
+            self.remarks = groups.what_was_hit()
             standing.status = EXIT_TIMEOUT if deadline.has_passed else status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
@@ -79,6 +88,14 @@ class Container:
         from xbuild.sandbox.deadline import Deadline  # off the start path
 
         return Deadline(limit, pid)
+
+    def _limited_resources(self) -> ControlGroups | Unlimited:
+        limit = next((step for step in self._plan.steps if isinstance(step, LimitResources)), None)
+        if limit is None:
+            return Unlimited()
+        from xbuild.sandbox.cgroups import ControlGroups  # off the start path
+
+        return ControlGroups(limit)
 
     def _start(self, lines: Lines) -> _Watched:
         outer = outer_user_namespace(self._plan)
@@ -153,6 +170,24 @@ class _Forever:
 
     def raise_if_passed(self) -> None:
         """Do nothing: it never passes."""
+
+
+class Unlimited:
+    """The control groups of a run without limits: none."""
+
+    def __enter__(self) -> Unlimited:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+    def what_was_hit(self) -> tuple[str, ...]:
+        """Return that no limit was reached."""
+        return ()
+
+    def entered(self) -> Unlimited:
+        """Return a context in which nothing is entered."""
+        return self
 
 
 class _KeptPidNamespace:

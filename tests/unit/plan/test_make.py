@@ -31,11 +31,12 @@ from tests.unit.plan.records import (
 )
 from xbuild.binary.arch import arch_named
 from xbuild.errors import HostUnable, TargetError, UsageError
-from xbuild.plan import lifecycle, steps
+from xbuild.plan import lifecycle, limits, steps
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
 from xbuild.plan.host import Mount, SubIds
+from xbuild.plan.limiting import Hierarchies
 from xbuild.plan.make import make_plan
 from xbuild.plan.request import BindRequest, OverlayRequest, TmpfsRequest
 from xbuild.plan.steps import Plan
@@ -64,6 +65,17 @@ BINDS = {
         tmpfs=(place("/", "scratch"),),
     ),
 }
+
+_CGROUP = "/sys/fs/cgroup"
+_OF_V1 = tuple((name, HostPath(f"{_CGROUP}/{name}/a")) for name in ("memory", "cpu", "pids", "io"))
+V1 = Hierarchies(_OF_V1, writable=frozenset(place for _, place in _OF_V1))
+_SCOPE = HostPath(f"{_CGROUP}/user.slice/x.scope")
+V2 = Hierarchies(
+    (("", _SCOPE),),
+    ("cpu", "io", "memory", "pids"),
+    HostPath(f"{_SCOPE}/shell"),
+    frozenset((_SCOPE,)),
+)
 
 CASES: dict[str, Facts] = {
     "root-shifted": facts(),
@@ -115,6 +127,14 @@ CASES: dict[str, Facts] = {
             source_modes=(DIRECTORY,),
             tmpfs=(place("/scratch"),),
         ),
+    ),
+    "limits-v1": facts(
+        request=request(memory=1 << 29, cpus=1.5, pids=100, io_weight=5000),
+        host=host(hierarchies=V1),
+    ),
+    "limits-v2": facts(
+        request=request(memory=1 << 29, cpus=0.25, pids=100, io_weight=5000),
+        host=host(hierarchies=V2),
     ),
     "volatile": facts(
         request=request(volatile=True),
@@ -216,7 +236,7 @@ def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
     assert kinds.count(steps.Pivot) == kinds.count(steps.PrivateMounts) == 1
     assert isinstance(plan.command, steps.Exec)
     first = kinds.index(steps.PrivateMounts)
-    own = {lifecycle.LockTree, lifecycle.Enlist, lifecycle.LimitTime}
+    own = {lifecycle.LockTree, lifecycle.Enlist, lifecycle.LimitTime, limits.LimitResources}
     assert set(kinds[:first]) <= {*own, steps.EnterNamespaces, steps.BecomeInit}
     after = kinds[kinds.index(steps.Pivot) :]
     assert not {steps.Bind, steps.MountTree, steps.MountOverlay, steps.Scaffold} & set(after)
@@ -323,3 +343,15 @@ def test_hosts_that_cannot_map_ids(changes: dict[str, object], message: str) -> 
 def test_why_there_is_one_id_only(changes: dict[str, object], reason: str) -> None:
     plan = plan_of(facts(host=user_host(**changes)))
     assert any("one user id only" in note and reason in note for note in plan.notes)
+
+
+def test_limit_that_nobody_keeps_is_an_error() -> None:
+    """Never silently without: not writable, or no such controller."""
+    for hierarchies in (
+        Hierarchies(_OF_V1),
+        Hierarchies(()),
+        Hierarchies((("", _SCOPE),), ("cpu",)),
+    ):
+        with pytest.raises(HostUnable) as error:
+            plan_of(facts(request=request(pids=9), host=host(hierarchies=hierarchies)))
+        assert error.value.hint
