@@ -40,7 +40,7 @@ def command(as_json: bool, quiet: bool) -> None:
 
 
 def _row(container: Running) -> tuple[str, str, str, str, str]:
-    words = visible(shlex.join(container.argv))
+    words = visible(shlex.join(container.argv)) or "(held)"
     shown = words if len(words) <= _COMMAND_WIDTH else words[: _COMMAND_WIDTH - 1] + "…"
     since = _age(time.time() - container.began)
     return (container.name, str(container.pid), since, visible(container.tree), shown)

@@ -36,10 +36,10 @@ def main(arguments: list[str]) -> int:
         raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
     request = build_request(parsed)
     if "dry_run" in parsed.flags:
-        return _print_plan(request, as_json="json" in parsed.flags)
+        return print_plan(request, as_json="json" in parsed.flags)
     if "json" in parsed.flags:
         raise UsageError("--json goes with --dry-run")
-    plan = _plan(request, remember=True)
+    plan = plan_request(request, remember=True)
     for text in plan.notes:
         note(text)
     if "certify" in parsed.flags:
@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
     return _run(plan)
 
 
-def _plan(request: Request, *, remember: bool) -> Plan:
+def plan_request(request: Request, *, remember: bool) -> Plan:
+    """Decide, for a tree or an image. Raises XbuildError subclasses."""
     if not os.path.isdir(request.target):
         from xbuild.image.recognise import is_image  # off the start path
 
@@ -62,10 +63,11 @@ def _plan(request: Request, *, remember: bool) -> Plan:
     return plan_run(request, remember=remember)
 
 
-def _print_plan(request: Request, *, as_json: bool) -> int:
+def print_plan(request: Request, *, as_json: bool) -> int:
+    """Print what would be done."""
     from xbuild.plan.explain import explain, to_json
 
-    plan = _plan(request, remember=False)
+    plan = plan_request(request, remember=False)
     if as_json:
         print(to_json(plan))
     else:

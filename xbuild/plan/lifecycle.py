@@ -42,6 +42,7 @@ class Enlist(Record):
     tree: HostPath = HostPath("/")
     is_ephemeral: bool = False
     has_console: bool = False  # detached: output goes to a log, and others attach
+    is_required: bool = False  # a run that nobody named can do without
 
 
 class LimitTime(Record):
@@ -69,7 +70,8 @@ def lifecycle_steps(request: Request, *, is_image: bool) -> Iterator[Lifecycle]:
         request.name is not None,
         request.target,
         request.ephemeral,
-        request.detached,
+        request.detached and not request.held,
+        request.detached or request.name is not None,
     )
     if request.timeout_s is not None or request.idle_timeout_s is not None:
         yield LimitTime(request.timeout_s, request.idle_timeout_s, request.kill_timeout_s)

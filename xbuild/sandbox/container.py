@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
     from xbuild.sandbox.cgroups import ControlGroups
+    from xbuild.sandbox.console import Console
     from xbuild.sandbox.deadline import Deadline
     from xbuild.sandbox.terminal import Relay
 else:
@@ -49,7 +50,7 @@ class Container:
         CommandNotExecutable when the command could not be executed.
         """
         _open_standard_descriptors()
-        relay = _relay_for(self._plan.command.terminal)
+        relay = self._console_for(self._plan.command.terminal)
         ending = Reports() if writes_to_image(self._plan) else None
         console = relay.sender if relay is not None else None
         with (
@@ -64,8 +65,7 @@ class Container:
                 forwarding.begin(watched.pid)
                 lines.close_here()
                 with self._limited_time(watched.pid) as deadline:
-                    if relay is not None:
-                        relay.run(watched.has_ended)
+                    self._attend(relay, watched, lines, standing)
                     report = lines.reports.receive()
                     status = watched.wait()
                 if report is None and ending is not None:
@@ -80,6 +80,21 @@ class Container:
             raise explain_report(report, self._plan)
         deadline.raise_if_passed()
         return status
+
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+        if not terminal:
+            return None
+        from xbuild.sandbox.terminal import Relay  # off the start path
+
+        return Relay(terminal)
+
+    def _attend(
+        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+    ) -> None:
+        """Do what there is to do while the container lives, and return once it has ended."""
+        del lines, standing
+        if console is not None:
+            console.run(watched.has_ended)
 
     def _limited_time(self, pid: int) -> Deadline | _Forever:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)
@@ -97,7 +112,7 @@ class Container:
 
         return ControlGroups(limit)
 
-    def _start(self, lines: Lines) -> _Watched:
+    def _start(self, lines: Lines) -> Watched:
         outer = outer_user_namespace(self._plan)
         if outer is not None:
             return self._start_supervisor(lines, outer)
@@ -106,7 +121,7 @@ class Container:
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
-        watched = _Watched(first.pid)
+        watched = Watched(first.pid)
         try:
             first.write_maps()
         except OSError as error:
@@ -114,7 +129,7 @@ class Container:
             raise self._cannot_fork(error) from error
         return watched
 
-    def _start_supervisor(self, lines: Lines, outer: IdMap) -> _Watched:
+    def _start_supervisor(self, lines: Lines, outer: IdMap) -> Watched:
         launcher = os.getpid()
         try:
             gates = MapGates()
@@ -123,7 +138,7 @@ class Container:
             raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
-        watched = _Watched(pid)
+        watched = Watched(pid)
         try:
             if outer.writer != "self" and gates.wanted.wait():
                 _write_outer_map(outer, pid)
@@ -201,7 +216,7 @@ class _KeptPidNamespace:
         os.close(self._fd)
 
 
-class _Watched:
+class Watched:
     """A child that is waited for once, in whichever place first sees its end."""
 
     def __init__(self, pid: int) -> None:
@@ -258,11 +273,3 @@ def _open_standard_descriptors() -> None:
             os.close(fd)
             return
         os.set_inheritable(fd, True)
-
-
-def _relay_for(terminal: tuple[int, ...]) -> Relay | None:
-    if not terminal:
-        return None
-    from xbuild.sandbox.terminal import Relay
-
-    return Relay(terminal)

@@ -183,13 +183,18 @@ class Standing:
             self.__exit__()
             raise
         except OSError as error:
-            if not step.is_given and not step.has_console:
+            if not step.is_required:
                 return  # a run that nobody named can do without
             raise SetupFailed(
                 f"Cannot list the container in {state_directory()}: {error.strerror}",
                 "it must be a directory of yours with mode 0700, on a file system with locks",
             ) from error
         self.control = self._entry.control
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry; None where none could be made."""
+        return self._entry
 
     @property
     def locks(self) -> tuple[int, ...]:
@@ -239,7 +244,7 @@ def _describe(step: Enlist, plan: Plan) -> bytes:
         ("tree", step.tree),
         ("is_ephemeral", str(int(step.is_ephemeral))),
         ("has_console", str(int(step.has_console))),
-        *(("argv", word) for word in plan.command.argv),
+        *(("argv", word) for word in plan.command.argv if not plan.command.is_only_held),
     ]
     return b"".join(_line(key, value) for key, value in pairs)
 

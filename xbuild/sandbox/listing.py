@@ -182,7 +182,7 @@ def _proved(name: str, fd: int) -> Handle | None:
             name,
             HostPath(fields["tree"][0]),
             pid,
-            tuple(fields["argv"]),
+            tuple(fields.get("argv", ())),
             os.fstat(fd).st_mtime,
             fields["is_ephemeral"] == ["1"],
             fields["has_console"] == ["1"],
