@@ -16,6 +16,14 @@ from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 
 COMMANDS = {
     "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
+    "start": ("xbuild.cli.start", "Start a container in the background"),
+    "hold": ("xbuild.cli.hold", "Keep a container that commands join"),
+    "exec": ("xbuild.cli.exec", "Run a command in a container that is running"),
+    "ps": ("xbuild.cli.ps", "List the running containers"),
+    "attach": ("xbuild.cli.attach", "Use the console of a container in the background"),
+    "logs": ("xbuild.cli.logs", "Show what a container in the background wrote"),
+    "stop": ("xbuild.cli.stop", "End a running container"),
+    "wait": ("xbuild.cli.wait", "Wait for the end of a container"),
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive or a program is"),
     "image": ("xbuild.cli.image", "Resize, pack and flash disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),

@@ -59,6 +59,18 @@ def _dispatch(arguments: list[str]) -> int:
         from xbuild.cli.run import main as run
 
         return run(arguments[1:])
+    if arguments[:1] == ["exec"]:
+        from xbuild.cli.exec import main as join
+
+        return join(arguments[1:])
+    if arguments[:1] == ["start"]:
+        from xbuild.cli.start import main as start
+
+        return start(arguments[1:])
+    if arguments[:1] == ["hold"]:
+        from xbuild.cli.hold import main as hold
+
+        return hold(arguments[1:])
     from xbuild.cli.group import invoke
 
     return invoke(arguments)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
     from xbuild.plan.profile import Paths, Profile
 
-_PATHS: dict[str, Paths] = {"PATH": "whole", "FILE": "whole", "SRC[:DST]": "source"}
+_PATHS: dict[str, Paths] = {"PATH": "whole", "FILE": "whole", "SRC[:DST[:OPTIONS]]": "source"}
 _PAIRS = "NAME[=VALUE]"
 
 

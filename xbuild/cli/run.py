@@ -43,20 +43,21 @@ def main(arguments: list[str]) -> int:
         for text in notes:
             note(text)
     if "dry_run" in parsed.flags:
-        return _print_plan(request, as_json="json" in parsed.flags)
+        return print_plan(request, as_json="json" in parsed.flags)
     if "json" in parsed.flags:
         raise UsageError("--json goes with --dry-run")
-    plan = _plan(request, remember=True)
+    plan = plan_request(request, remember=True)
     if frontends != (None, None):
         check_frontends(plan, *frontends)
     for text in plan.notes:
         note(text)
     if "certify" in parsed.flags:
         return _run_certified(plan)
-    return Container(plan).run()
+    return _run(plan)
 
 
-def _plan(request: Request, *, remember: bool) -> Plan:
+def plan_request(request: Request, *, remember: bool) -> Plan:
+    """Decide, for a tree or an image. Raises XbuildError subclasses."""
     if not os.path.isdir(request.target):
         from xbuild.image.recognise import is_image  # off the start path
 
@@ -73,10 +74,11 @@ def _plan(request: Request, *, remember: bool) -> Plan:
     return plan_run(request, remember=remember)
 
 
-def _print_plan(request: Request, *, as_json: bool) -> int:
+def print_plan(request: Request, *, as_json: bool) -> int:
+    """Print what would be done."""
     from xbuild.plan.explain import explain, to_json
 
-    plan = _plan(request, remember=False)
+    plan = plan_request(request, remember=False)
     if as_json:
         print(to_json(plan))
     else:
@@ -85,13 +87,21 @@ def _print_plan(request: Request, *, as_json: bool) -> int:
     return 0
 
 
+def _run(plan: Plan) -> int:
+    container = Container(plan)
+    status = container.run()
+    for text in container.remarks:
+        note(text)
+    return status
+
+
 def _run_certified(plan: Plan) -> int:
     from xbuild.sandbox.certificate import certify, witness
 
     before = witness(plan.target)
     status = EXIT_FAILED
     try:
-        status = Container(plan).run()
+        status = _run(plan)
     finally:
         certificate = certify(before, plan.target)
         note(certificate.text) if certificate.is_clean else complain(certificate.text)

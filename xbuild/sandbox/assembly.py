@@ -13,6 +13,8 @@ import os
 import sys
 
 from xbuild.errors import EXIT_FAILED
+from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
+from xbuild.plan.limits import LimitResources
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
 from xbuild.sandbox import _linux, init, signals
 from xbuild.sandbox.apply import apply
@@ -34,18 +36,30 @@ else:
     import _signal as signal  # signal itself imports enum
 
 
+# Done before process 1, as is all up to BecomeInit.
+_LAUNCHERS = LockTree | Enlist | LimitTime | LimitResources
+
+
 class Lines:
     """What a run's children were given: how to report, and to whom to hand a terminal.
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
+    At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
     """
 
     def __init__(
-        self, reports: Reports, console: ConsoleSender | None, ending: Reports | None = None
+        self,
+        reports: Reports,
+        console: ConsoleSender | None,
+        ending: Reports | None = None,
+        control: int = -1,
+        locks: tuple[int, ...] = (),
     ) -> None:
         self.reports = reports
         self.console = console
         self.ending = ending
+        self.control = control
+        self.locks = locks
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -58,6 +72,9 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
+        if self.control >= 0:
+            os.close(self.control)
+            self.control = -1
 
 
 class ProcessOne:
@@ -141,7 +158,7 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
                 _enter_outer(step, gates)
-            elif not isinstance(step, BecomeInit | Exec):
+            elif not isinstance(step, BecomeInit | Exec | _LAUNCHERS):
                 apply(stage, step)
         if os.getppid() != launcher:  # it died while a change of credentials left us unbound
             os._exit(EXIT_FAILED)
@@ -209,7 +226,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
                 _enter(stage, step, gates)
-            elif not isinstance(step, BecomeInit | Exec):
+            elif not isinstance(step, BecomeInit | Exec | _LAUNCHERS):
                 apply(stage, step)
         index = last
         # The parent may have died before it was bound, or while a change of credentials had undone

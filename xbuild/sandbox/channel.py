@@ -73,6 +73,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
+        self._content: bytes | None = None
 
     def send(self, report: Report) -> None:
         """Send from a child."""
@@ -89,8 +90,9 @@ class Reports:
 
     def receive(self) -> Report | None:
         """Wait for a report, or for None once every sender is gone (call in the launcher)."""
-        content = b""
-        while chunk := os.read(self._read, _LIMIT):
-            content += chunk
-        os.close(self._read)
-        return Report(*marshal.loads(content)) if content else None
+        if self._content is None:
+            self._content = b""
+            while chunk := os.read(self._read, _LIMIT):
+                self._content += chunk
+            os.close(self._read)
+        return Report(*marshal.loads(self._content)) if self._content else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-from xbuild.errors import SetupFailed
-from xbuild.plan.steps import EnterNamespaces, OpenImage, ServeFilesystem
+from xbuild.errors import EXIT_TIMEOUT, SetupFailed
+from xbuild.plan.lifecycle import LimitTime
+from xbuild.plan.limits import LimitResources
+from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage, ServeFilesystem
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
     Lines,
@@ -16,6 +18,7 @@ from xbuild.sandbox.assembly import (
     supervise,
 )
 from xbuild.sandbox.channel import Report, Reports
+from xbuild.sandbox.entry import Standing
 from xbuild.sandbox.namespaces import write_map
 from xbuild.sandbox.signals import Forwarding
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
+    from xbuild.sandbox.cgroups import ControlGroups
+    from xbuild.sandbox.console import Console
+    from xbuild.sandbox.deadline import Deadline
     from xbuild.sandbox.terminal import Relay
 else:
     import _signal as signal  # signal itself imports enum
@@ -35,6 +41,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
 
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
@@ -43,29 +50,69 @@ class Container:
         CommandNotExecutable when the command could not be executed.
         """
         _open_standard_descriptors()
-        relay = _relay_for(self._plan.command.terminal)
+        relay = self._console_for(self._plan.command.terminal)
         ending = Reports() if reports_at_end(self._plan) else None
-        lines = Lines(Reports(), relay.sender if relay is not None else None, ending)
-        with Forwarding() as forwarding:
-            watched = self._start(lines)
+        console = relay.sender if relay is not None else None
+        with (
+            Forwarding() as forwarding,
+            Standing(self._plan) as standing,
+            self._limited_resources() as groups,
+        ):
+            lines = Lines(Reports(), console, ending, standing.control, standing.locks)
+            with groups.entered():
+                watched = self._start(lines)
             try:
                 forwarding.begin(watched.pid)
                 lines.close_here()
-                if relay is not None:
-                    relay.run(watched.has_ended)
-                report = lines.reports.receive()
-                status = watched.wait()
+                with self._limited_time(watched.pid) as deadline:
+                    self._attend(relay, watched, lines, standing)
+                    report = lines.reports.receive()
+                    status = watched.wait()
                 if report is None and ending is not None:
                     report = ending.receive()
             finally:
                 watched.end()
+            self.remarks = groups.what_was_hit()
+            standing.status = EXIT_TIMEOUT if deadline.has_passed else status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
 
             raise explain_report(report, self._plan)
+        deadline.raise_if_passed()
         return status
 
-    def _start(self, lines: Lines) -> _Watched:
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+        if not terminal:
+            return None
+        from xbuild.sandbox.terminal import Relay  # off the start path
+
+        return Relay(terminal)
+
+    def _attend(
+        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+    ) -> None:
+        """Do what there is to do while the container lives, and return once it has ended."""
+        del lines, standing
+        if console is not None:
+            console.run(watched.has_ended)
+
+    def _limited_time(self, pid: int) -> Deadline | _Forever:
+        limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)
+        if limit is None:
+            return _Forever()
+        from xbuild.sandbox.deadline import Deadline  # off the start path
+
+        return Deadline(limit, pid)
+
+    def _limited_resources(self) -> ControlGroups | Unlimited:
+        limit = next((step for step in self._plan.steps if isinstance(step, LimitResources)), None)
+        if limit is None:
+            return Unlimited()
+        from xbuild.sandbox.cgroups import ControlGroups  # off the start path
+
+        return ControlGroups(limit)
+
+    def _start(self, lines: Lines) -> Watched:
         outer = outer_user_namespace(self._plan)
         if outer is not None:
             return self._start_supervisor(lines, outer)
@@ -74,7 +121,7 @@ class Container:
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
-        watched = _Watched(first.pid)
+        watched = Watched(first.pid)
         try:
             first.write_maps()
         except OSError as error:
@@ -82,7 +129,7 @@ class Container:
             raise self._cannot_fork(error) from error
         return watched
 
-    def _start_supervisor(self, lines: Lines, outer: IdMap) -> _Watched:
+    def _start_supervisor(self, lines: Lines, outer: IdMap) -> Watched:
         launcher = os.getpid()
         try:
             gates = MapGates()
@@ -91,7 +138,7 @@ class Container:
             raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
-        watched = _Watched(pid)
+        watched = Watched(pid)
         try:
             if outer.writer != "self" and gates.wanted.wait():
                 _write_outer_map(outer, pid)
@@ -124,8 +171,41 @@ def reports_at_end(plan: Plan) -> bool:
 
 def outer_user_namespace(plan: Plan) -> IdMap | None:
     """Return the id map of the user namespace entered before process 1, if there is one."""
-    first = plan.steps[0]
-    return first.id_map if isinstance(first, EnterNamespaces) else None
+    outer = next(s for s in plan.steps if isinstance(s, EnterNamespaces | BecomeInit))
+    return outer.id_map if isinstance(outer, EnterNamespaces) else None
+
+
+class _Forever:
+    """The deadline of a run that has none."""
+
+    has_passed = False
+
+    def __enter__(self) -> _Forever:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+    def raise_if_passed(self) -> None:
+        """Do nothing: it never passes."""
+
+
+class Unlimited:
+    """The control groups of a run without limits: none."""
+
+    def __enter__(self) -> Unlimited:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+    def what_was_hit(self) -> tuple[str, ...]:
+        """Return that no limit was reached."""
+        return ()
+
+    def entered(self) -> Unlimited:
+        """Return a context in which nothing is entered."""
+        return self
 
 
 class _KeptPidNamespace:
@@ -139,7 +219,7 @@ class _KeptPidNamespace:
         os.close(self._fd)
 
 
-class _Watched:
+class Watched:
     """A child that is waited for once, in whichever place first sees its end."""
 
     def __init__(self, pid: int) -> None:
@@ -196,11 +276,3 @@ def _open_standard_descriptors() -> None:
             os.close(fd)
             return
         os.set_inheritable(fd, True)
-
-
-def _relay_for(terminal: tuple[int, ...]) -> Relay | None:
-    if not terminal:
-        return None
-    from xbuild.sandbox.terminal import Relay
-
-    return Relay(terminal)
