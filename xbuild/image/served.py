@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from xbuild.emulation.packages import package_command
@@ -114,10 +115,22 @@ def _served(volume: Volume, filesystem: Filesystem | None, request: Request) -> 
     volume = checked(volume, request)
     leaves_alone = request.read_only or request.ephemeral or volume.read_only
     options = f"offset={volume.offset},{_OPTIONS}"
+    has_journal = filesystem is not None and filesystem.has_journal_to_replay
+    if has_journal and not leaves_alone and volume.offset:
+        # e2fsprogs forget the offset when they open it again afterwards (1.47.0).
+        raise UnsupportedImage(
+            f"Cannot write to {_part(volume)} of {request.target} without root: its journal has to"
+            " be replayed first, and no program does so inside of an image",
+            f"once: sudo xbuild run --fsck {shlex.quote(request.target)} true\n"
+            "--read-only and --ephemeral do without",
+        )
     if kind == "ext4" and leaves_alone:
-        is_dirty = filesystem is not None and filesystem.is_dirty
-        options += ",ro,norecovery" if is_dirty else ",ro"
+        options += ",ro,norecovery" if has_journal else ",ro"
     return replace(volume, read_only=leaves_alone, server=(program, *_FLAGS, options))
+
+
+def _part(volume: Volume) -> str:
+    return f"partition {volume.partition}" if volume.partition else "the file system"
 
 
 def _describe(
