@@ -341,7 +341,17 @@ def test_sets_of_strangers_are_not_used(root: Runner, ranged: Runner, native: Na
     tree = root.tree("arm64")
     place = native.prepare(tree, ARCH)
     os.chown(place, ranged.user.uid, ranged.user.gid)
-    assert native.run(tree, "--", "true").returncode == 125
+    done = native.run(tree, "--", "true")
+    assert done.returncode == 125
+    assert "belong to another user" in done.stderr
+
+
+def test_programs_that_are_covered_are_said(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    done = native.run("--tmpfs", "/usr/bin", tree, "--", "/bin/sh")
+    assert done.returncode == 125
+    assert "none of these programs is in the view" in done.stderr
 
 
 def test_interpreter_is_made_anew_when_it_is_not_as_made(
