@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbuild.binary.arch import host_arch
 from xbuild.errors import DamagedElf, HostUnable, InterpreterError, ToolsetError
 from xbuild.plan import steps
+from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.toolset.dispatcher import dispatching
 from xbuild.toolset.manifest import INSIDE
@@ -103,7 +104,7 @@ def native_steps(native: Native, run: GuestPath, owner: Owner) -> list[Step]:
     table = GuestPath(f"{inside}.table")
     substitutions = tuple(_substitution(use) for use in native.match.uses)
     emulated = tuple((left.tool.path, left.reason) for left in native.match.left)
-    about = steps.AboutToolset(
+    about = AboutToolset(
         toolset.digest, toolset.provider, toolset.corpus, native.match.choice, emulated
     )
     found.append(steps.Substitute(table, substitutions, about, owner))
@@ -116,9 +117,9 @@ def _bindable(native: Native) -> list[Tool]:
     return [t for t in tools if not t.arguments and not (t.kind == "driver" and t.emulate_for)]
 
 
-def _substitution(use: Use) -> steps.Substitution:
+def _substitution(use: Use) -> Substitution:
     tool = use.tool
-    return steps.Substitution(
+    return Substitution(
         tool.path,
         GuestPath(f"{INSIDE}/{tool.native}"),
         tool.kind,

@@ -14,7 +14,8 @@ from xbuild.sandbox.stage import Stage, make_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from xbuild.plan.steps import Substitute, Substitution
+    from xbuild.plan.steps import Substitute
+    from xbuild.plan.substitution import Substitution
 
 _MAGIC = b"xbtable1"
 _HEADER = "=8sII"  # magic, number of entries, spare

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.plan.test_make import CASES, plan_of
 from xbuild.plan import steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
+from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record
 
 DOCUMENT = os.path.join(os.path.dirname(__file__), "..", "..", "..", "docs", "json.md")
@@ -29,7 +30,7 @@ def documented() -> tuple[set[str], dict[str, set[str]]]:
 
 def step_types() -> list[type[Record]]:
     found = (each for each in vars(steps).values() if isinstance(each, type))
-    values = ("Record", "IdRange", "IdMap", "Owner", "Plan", "Substitution", "AboutToolset")
+    values = ("Record", "IdRange", "IdMap", "Owner", "Plan")
     return [e for e in found if issubclass(e, Record) and e.__name__ not in values]
 
 
@@ -70,11 +71,9 @@ def _value(key: str, value: Any) -> Any:
     if key in ("id_map", "owner"):
         return _record(key, value)
     if key == "about":
-        return steps.AboutToolset(**{k: _value("", v) for k, v in value.items()})
+        return AboutToolset(**{k: _value("", v) for k, v in value.items()})
     if key == "substitutions":
-        return tuple(
-            steps.Substitution(**{k: _value("", v) for k, v in each.items()}) for each in value
-        )
+        return tuple(Substitution(**{k: _value("", v) for k, v in each.items()}) for each in value)
     if isinstance(value, list):
         return tuple(_value("", each) for each in value)
     return value
