@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     Way = Literal["exec", "bind"]
 
 
+# What these do follows the locale, and the proof knows those alone that a C library has built in.
+_BY_LOCALE = ("shell", "make", "coreutils", "text", "archiver", "other")
+
+
 class Native(Record):
     """The native tools of one run. ``way`` is ``bind`` where nothing can be done at exec."""
 
@@ -128,6 +132,7 @@ def _substitution(use: Use) -> Substitution:
         tool.arguments,
         tool.emulate_for,
         tool.drops_preload,
+        tool.kind in _BY_LOCALE,
         use.size,
         use.mtime_ns,
         use.ctime_ns,

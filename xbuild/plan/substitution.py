@@ -9,7 +9,8 @@ class Substitution(Record):
     """A program of the tree, and the native one that stands in for it when it is executed.
 
     ``native`` is its path inside, ``arguments`` are inserted after argv[0]; with one of
-    ``emulate_for``, or with LD_PRELOAD set unless ``drops_preload``, the tree's own runs. The
+    ``emulate_for``, with LD_PRELOAD set unless ``drops_preload``, and where ``wants_plain_locale``
+    in another locale than C, POSIX and C.UTF-8, the tree's own runs. The
     tree's file must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``,
     ``ctime_ns``.
     """
@@ -22,6 +23,7 @@ class Substitution(Record):
     arguments: tuple[str, ...]
     emulate_for: tuple[str, ...]
     drops_preload: bool
+    wants_plain_locale: bool
     size: int
     mtime_ns: int
     ctime_ns: int

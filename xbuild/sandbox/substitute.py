@@ -83,7 +83,7 @@ def table(found: list[tuple[Substitution, os.stat_result]]) -> bytes:
                 place(*wanted.arguments[1:2]),
                 place(*exceptions),
                 int(wanted.drops_preload),
-                0,
+                int(wanted.wants_plain_locale),
             )
         )
     return struct.pack(_HEADER, _MAGIC, len(found), 0) + b"".join(entries) + bytes(texts)
