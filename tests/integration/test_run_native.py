@@ -163,6 +163,27 @@ def test_preload_is_dropped_for_who_needs_none(root: Runner, native: NativeRunne
     assert not any(line.startswith("LD_PRELOAD=") for line in shown)
 
 
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ("LANG=C.UTF-8", NATIVE),
+        ("LANG=de_DE.UTF-8", FOREIGN),
+        ("LANG= LC_CTYPE=POSIX", NATIVE),
+        ("LANG=C LC_COLLATE=en_US.utf8", FOREIGN),
+        ("LANG=de_DE.UTF-8 LC_ALL=C", NATIVE),
+        ("LANG=C LC_ALL=de_DE", FOREIGN),
+        ("LANG=C.UTF-88", FOREIGN),
+        ("LC_ALL= LANGUAGE=de LCD=x", NATIVE),
+    ],
+)
+def test_locales_of_the_tree_are_for_its_own_programs(
+    root: Runner, native: NativeRunner, variables: str, shown: str
+) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    assert native.output(tree, "--", "sh", "-c", f"{variables} arch") == f"{shown}\n"
+
+
 CHANGES = {
     "replaced": "cp /usr/bin/arch /usr/bin/new; mv /usr/bin/new /usr/bin/arch",
     "touched": "touch /usr/bin/arch",
@@ -341,7 +362,17 @@ def test_sets_of_strangers_are_not_used(root: Runner, ranged: Runner, native: Na
     tree = root.tree("arm64")
     place = native.prepare(tree, ARCH)
     os.chown(place, ranged.user.uid, ranged.user.gid)
-    assert native.run(tree, "--", "true").returncode == 125
+    done = native.run(tree, "--", "true")
+    assert done.returncode == 125
+    assert "belong to another user" in done.stderr
+
+
+def test_programs_that_are_covered_are_said(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    done = native.run("--tmpfs", "/usr/bin", tree, "--", "/bin/sh")
+    assert done.returncode == 125
+    assert "none of these programs is in the view" in done.stderr
 
 
 def test_interpreter_is_made_anew_when_it_is_not_as_made(

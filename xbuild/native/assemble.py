@@ -13,12 +13,12 @@ from xbuild.native.elf_patch import ElfPatch
 from xbuild.native.gate import check_configuration, language_of
 from xbuild.native.programs import Program
 from xbuild.native.relocate import PLUGIN, Layout
-from xbuild.native.roles import LOADS_PLUGIN
+from xbuild.native.roles import LINKERS_OF_BINUTILS, LOADS_PLUGIN
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.toolset.manifest import Compiler, File, Tool
 from xbuild.tree.resolve import DirectoryReader
 
-_MACHINE = re.compile(rb"(?<=\0)[a-z0-9_]+-[a-z]+-linux-[a-z0-9]+(?=\0)")
+_MACHINE = re.compile(rb"(?<![a-z0-9_-])[a-z0-9_]+-[a-z]+-linux-[a-z0-9]+(?=\0)")
 _PROGRAM_LIMIT = 512 << 20  # bytes
 _BFD_PLUGIN = GuestPath(f"/usr/lib/bfd-plugins/{PLUGIN}")
 # What bfd/plugin.c makes of BINDIR/../lib/bfd-plugins for a program that is in BINDIR.
@@ -52,6 +52,7 @@ class Assembler:
         self._specs: dict[GuestPath, Specs] = {}
         self._refused: dict[str, str] = {}
         self._plugins: tuple[str, ...] = ()
+        self._unserved: list[GuestPath] = []
         self._compilers: dict[str, Compiler] = {}
 
     def assemble(
@@ -95,27 +96,35 @@ class Assembler:
         )
 
     def _add_plugins(self, programs: tuple[Program, ...]) -> tuple[str, ...]:
-        """Add a copy of each version's LTO plugin for each name that it is loaded by."""
+        """Add a copy of each version's LTO plugin for each name that it is loaded by.
+
+        Where there is none for a plugin of the tree's, programs that would load it are emulated.
+        """
         added: list[str] = []
         directories = {os.path.dirname(p.path): p for p in programs if p.role.kind == "compiler"}
         for directory, program in sorted(directories.items()):
             path = GuestPath(f"{directory}/{PLUGIN}")
-            native = self._native(program)
-            if native is None or program.gcc in self._refused:
+            if self._reader.lookup(path) is None:
                 continue
-            source = self._layout.resolved(f"{os.path.dirname(native)}/{PLUGIN}")
-            if self._layout.has(source) and self._reader.lookup(path) is not None:
-                for alias in self._names_of_plugin(path):
-                    added.append(self._layout.add_plugin(source, alias, len(added)))
+            native = self._native(program)
+            source = self._layout.resolved(f"{os.path.dirname(native or '')}/{PLUGIN}")
+            if native is None or program.gcc in self._refused or not self._layout.has(source):
+                self._unserved.append(path)
+                continue
+            for alias in self._names_of_plugin(path):
+                added.append(self._layout.add_plugin(source, alias, len(added)))
         return tuple(added)
 
     def _names_of_plugin(self, path: GuestPath) -> tuple[str, ...]:
         """Return the paths that the LTO plugin at ``path`` is loaded by: gcc's, and libbfd's."""
+        return (path, *_BFD_NAMES) if self._is_default(path) else (path,)
+
+    def _is_default(self, plugin: GuestPath) -> bool:
+        """Tell whether programs of binutils load a plugin without being told to."""
         try:
-            is_default = self._reader.resolve(_BFD_PLUGIN) == path
+            return self._reader.resolve(_BFD_PLUGIN) == plugin
         except TargetError:
-            is_default = False
-        return (path, *_BFD_NAMES) if is_default else (path,)
+            return False
 
     def _tool(self, program: Program) -> Tool:
         native = self._native(program)
@@ -138,12 +147,15 @@ class Assembler:
             )
         except ProviderUnsuitable as error:
             return _left_out(program, error.message)
+        unserved = tuple(self._unserved) if base in LOADS_PLUGIN and not program.gcc else ()
+        if base not in LINKERS_OF_BINUTILS and any(map(self._is_default, unserved)):
+            return _left_out(program, f"it loads {_BFD_PLUGIN}, and no native one is to be had")
         return Tool(
             program.path,
             program.sha256,
             program.role.kind,
             added,
-            emulate_for=program.role.emulate_for,
+            emulate_for=(*program.role.emulate_for, *unserved, *("@",) * bool(unserved)),
             drops_preload=program.role.drops_preload,
             level=program.role.level,
             reason=program.role.reason,

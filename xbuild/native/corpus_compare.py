@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from elftools.common.exceptions import ELFError
@@ -13,6 +14,7 @@ from xbuild.native.corpus_case import Case
 from xbuild.record import Record
 
 _TOLD = 3  # of a tool's differences: the others are counted
+_TEMPORARY = re.compile(rb"/tmp/cc[A-Za-z0-9]{6}")  # mkstemp(3), as drivers and messages show it
 _KINDS = ("stdout", "stderr", "status", "plan")
 
 
@@ -121,6 +123,8 @@ def _path_differences(left: str, right: str, shown: str) -> Iterator[str]:
 def _content_difference(left: str, right: str, shown: str) -> Iterator[str]:
     with open(left, "rb") as first, open(right, "rb") as second:
         one, other = first.read(), second.read()
+    if left.endswith((".stdout", ".stderr")):
+        one, other = (_TEMPORARY.sub(b"/tmp/cc", text) for text in (one, other))
     if one != other:
         sections = differing_sections(left, right)
         yield f"{shown} differs" + (f" in {', '.join(sections)}" if sections else "")

@@ -87,16 +87,18 @@ _DRIVER_COMMANDS = {
         ),
     ),
 }
-_AT_ONCE = "its options where it compiles and links at once"
-_LINKS_OTHERWISE = "where it looks for what it links, and what OpenMP adds"
-_NUANCES = {
-    "gcc": (
-        ("-shared -pthread -fopenmp -fPIC -Wl,-z,now", _LINKS_OTHERWISE),
-        ("-O2 -g -nostartfiles -pie", _LINKS_OTHERWISE),
-    ),
-    "g++": (("-O2 -g -fPIC -shared", _AT_ONCE), ("-O2 -g -fPIC -shared -lm", _AT_ONCE)),
-    "gfortran": (("-O2 -g -fPIC -shared", _AT_ONCE),),
-}
+_SAYING = "what it says of itself"
+_LOOSE = "-Wl,--unresolved-symbols=ignore-all,-e,0"
+_LINKING = "where and how it links"
+_LINKS = (
+    *("-O2 -g -fPIC -shared", "-O2 -g -fPIC -shared -lm", f"-O2 -nostartfiles -pie -g {_LOOSE}"),
+    *("-shared -pthread -fopenmp -fPIC -Wl,-z,now", f"-static -nostartfiles -O1 {_LOOSE}"),
+    f"-no-pie -nostartfiles -Wl,--gc-sections -Wl,-rpath,/opt/lib -L. {_LOOSE}",
+    "-shared -nostdlib -fPIC",
+    *("-shared -fPIC -Wl,-soname,x.so.1 -Wl,--version-script=/dev/null -s", "-r -nostdlib -g"),
+    *("-shared -fPIC -flto -frandom-seed=corpus -O2", "-shared -fPIC -fuse-ld=bfd -static-libgcc"),
+    *("-shared -fPIC -nodefaultlibs -lc", "-shared -fPIC --coverage -frandom-seed=corpus -O1"),
+)
 _TOLD = (
     *("-v", "-### -O2 -g -c layout.c", "-### -shared -pthread -fopenmp layout.c"),
     *("--version", "-dumpspecs", "-print-search-dirs", "-dumpmachine", "-dumpversion"),
@@ -161,16 +163,15 @@ def _compile(name: str, drivers: str, source: str, flags: str) -> Iterator[Case]
 def driver_cases(tool: str, base: str, path: str) -> Iterator[Case]:
     """Yield cases of a compiler driver; what it only tells people is a nuance."""
     source, commands = _DRIVER_COMMANDS.get(base, _DRIVER_COMMANDS["gcc"])
-    rows = (*((flags, "") for flags in commands), *_NUANCES.get(base, ()))
-    for number, (flags, nuance) in enumerate(rows):
+    rows = (*((flags, "") for flags in commands), *((f, _LINKING) for f in _LINKS))
+    for number, (flags, nuance) in enumerate(rows if base != "cpp" else rows[: len(commands)]):
         name = f"{tool}.{number}"
         output = "" if base == "cpp" or flags.startswith("-M") else f' -o "$O/{name}.o"'
         line = f"run {name} {path} {flags} {source}{output}"
         yield Case(name, (tool,), line, f"{flags} {source}", nuance, stage=3)
     for number, flags in enumerate(_TOLD):
         name = f"{tool}.told.{number}"
-        nuance = f"what {base} {flags} says"
-        yield Case(name, (tool,), f"run {name} {path} {flags}", flags, nuance, stage=3)
+        yield Case(name, (tool,), f"run {name} {path} {flags}", flags, _SAYING, stage=3)
 
 
 def lto_cases(version: str, triplet: str) -> Iterator[Case]:

@@ -85,6 +85,7 @@ class _Subject(Record):
 def _subject(reader: DirectoryReader, survey: Survey, provider: HostPath | None) -> _Subject:
     arch, machine = survey.arch, arch_named(os.uname().machine).name
     assert arch is not None
+    origin: Origin
     if arch.name == machine:
         raise ProviderError(f"{reader.label} is of this host's own architecture: nothing to do")
     if machine not in DEBIAN_MACHINES:

@@ -29,7 +29,8 @@ BINUTILS = frozenset(
         *("addr2line", "c++filt", "elfedit"),
     )
 )
-LOADS_PLUGIN = frozenset(("ld", "ld.bfd", "ld.gold", "ar", "nm", "ranlib", "strip", "objcopy"))
+LINKERS_OF_BINUTILS = frozenset(("ld", "ld.bfd", "ld.gold"))
+LOADS_PLUGIN = LINKERS_OF_BINUTILS | {"ar", "nm", "ranlib", "strip", "objcopy"}
 """Programs of binutils that load the compiler's LTO plugin."""
 
 
@@ -118,6 +119,7 @@ def role_of_binutils(program: str) -> Role | None:
     """Return the role of a program of binutils, by its name without triplet."""
     if program == "as":
         return Role("assembler", drops_preload=True)
-    if program in ("ld.bfd", "ld.gold", "ld"):
-        return Role("linker", drops_preload=True)
+    if program in LINKERS_OF_BINUTILS:
+        # LLVM's plugin is the target's code.
+        return Role("linker", drops_preload=True, emulate_for=("*LLVMgold.so",))
     return Role("binutils", drops_preload=True) if program in BINUTILS else None

@@ -8,6 +8,7 @@ from xbuild.record import Record, assert_never
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap, IdRange, Owner, Plan, Step
+    from xbuild.plan.substitution import Substitution
 
 SCHEMA = "xbuild.plan/1"
 _VERB_WIDTH = 10
@@ -204,7 +205,7 @@ def _substitutes(step: steps.Substitute) -> str:
     return indent.join(lines)
 
 
-def _by_kind(wanted: tuple[steps.Substitution, ...]) -> list[tuple[str, list[str]]]:
+def _by_kind(wanted: tuple[Substitution, ...]) -> list[tuple[str, list[str]]]:
     kinds: dict[str, list[str]] = {}
     for each in wanted:
         name = each.path.rpartition("/")[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbuild.binary.arch import host_arch
 from xbuild.errors import DamagedElf, HostUnable, InterpreterError, ToolsetError
 from xbuild.plan import steps
+from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.toolset.dispatcher import dispatching
 from xbuild.toolset.manifest import INSIDE
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from xbuild.tree.resolve import TreeReader
 
     Way = Literal["exec", "bind"]
+
+
+# What these do follows the locale, and the proof knows those alone that a C library has built in.
+_BY_LOCALE = ("shell", "make", "coreutils", "text", "archiver", "other")
 
 
 class Native(Record):
@@ -103,7 +108,7 @@ def native_steps(native: Native, run: GuestPath, owner: Owner) -> list[Step]:
     table = GuestPath(f"{inside}.table")
     substitutions = tuple(_substitution(use) for use in native.match.uses)
     emulated = tuple((left.tool.path, left.reason) for left in native.match.left)
-    about = steps.AboutToolset(
+    about = AboutToolset(
         toolset.digest, toolset.provider, toolset.corpus, native.match.choice, emulated
     )
     found.append(steps.Substitute(table, substitutions, about, owner))
@@ -116,9 +121,9 @@ def _bindable(native: Native) -> list[Tool]:
     return [t for t in tools if not t.arguments and not (t.kind == "driver" and t.emulate_for)]
 
 
-def _substitution(use: Use) -> steps.Substitution:
+def _substitution(use: Use) -> Substitution:
     tool = use.tool
-    return steps.Substitution(
+    return Substitution(
         tool.path,
         GuestPath(f"{INSIDE}/{tool.native}"),
         tool.kind,
@@ -127,6 +132,7 @@ def _substitution(use: Use) -> steps.Substitution:
         tool.arguments,
         tool.emulate_for,
         tool.drops_preload,
+        tool.kind in _BY_LOCALE,
         use.size,
         use.mtime_ns,
         use.ctime_ns,

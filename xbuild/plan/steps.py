@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
     from xbuild.plan.limits import LimitResources
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
+    from xbuild.plan.substitution import AboutToolset, Substitution
 
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
 
@@ -267,38 +268,6 @@ class Show(Record):
 
     source: GuestPath
     target: GuestPath
-
-
-class Substitution(Record):
-    """A program of the tree, and the native one that stands in for it when it is executed.
-
-    ``native`` is its path inside, ``arguments`` are inserted after argv[0]; with one of
-    ``emulate_for``, or with LD_PRELOAD set unless ``drops_preload``, the tree's own runs. The
-    tree's file must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``,
-    ``ctime_ns``.
-    """
-
-    path: GuestPath
-    native: GuestPath
-    kind: str
-    verdict: str
-    reason: str
-    arguments: tuple[str, ...]
-    emulate_for: tuple[str, ...]
-    drops_preload: bool
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-class AboutToolset(Record):
-    """A set of native tools, for the reader of a plan: ``emulated`` are (path, reason)."""
-
-    digest: str
-    provider: str
-    corpus: str
-    choice: str
-    emulated: tuple[tuple[GuestPath, str], ...]
 
 
 class Substitute(Record):

@@ -14,7 +14,8 @@ from xbuild.sandbox.stage import Stage, make_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from xbuild.plan.steps import Substitute, Substitution
+    from xbuild.plan.steps import Substitute
+    from xbuild.plan.substitution import Substitution
 
 _MAGIC = b"xbtable1"
 _HEADER = "=8sII"  # magic, number of entries, spare
@@ -82,7 +83,7 @@ def table(found: list[tuple[Substitution, os.stat_result]]) -> bytes:
                 place(*wanted.arguments[1:2]),
                 place(*exceptions),
                 int(wanted.drops_preload),
-                0,
+                int(wanted.wants_plain_locale),
             )
         )
     return struct.pack(_HEADER, _MAGIC, len(found), 0) + b"".join(entries) + bytes(texts)

@@ -57,13 +57,9 @@ def list_toolsets() -> tuple[tuple[Toolset, ...], tuple[ToolsetDamaged, ...]]:
     sets: list[Toolset] = []
     damaged: list[ToolsetDamaged] = []
     directory = sets_directory()
-    try:
-        names = sorted(os.listdir(directory)) if directory is not None else []
-    except OSError:
-        names = []
-    for name in names:
+    for name in _names_in(directory):
         path = HostPath(f"{directory}/{name}")
-        if name.startswith(".") or not _is_trusted(path):
+        if not _is_trusted(path):
             continue
         try:
             sets.append(read_toolset(path))
@@ -108,7 +104,16 @@ def match_candidates(reader: DirectoryReader, directory: HostPath) -> Match:
     return _matched(reader, candidates, "exact", Digests(reader.label))
 
 
-def _is_trusted(path: HostPath) -> bool:
+def _names_in(directory: HostPath | None) -> list[str]:
+    """Return the names of whole sets: what is being made has a dot before it."""
+    try:
+        names = sorted(os.listdir(directory)) if directory is not None else []
+    except OSError:
+        return []
+    return [name for name in names if not name.startswith(".")]
+
+
+def _is_trusted(path: str) -> bool:
     try:
         status = os.lstat(path)
     except OSError:
@@ -166,8 +171,13 @@ def _is_kept(reader: DirectoryReader, companion: Companion, digests: Digests) ->
 
 
 def _missing(reader: DirectoryReader, architecture: str) -> ToolsetMissing:
+    directory = sets_directory()
+    strangers = [name for name in _names_in(directory) if not _is_trusted(f"{directory}/{name}")]
+    hint = f"xbuild native prepare {reader.label}"
+    if strangers:
+        hint += f"\n{len(strangers)} in {directory} belong to another user, and are not used"
     return ToolsetMissing(
         f"No set of native tools was prepared for {reader.label} ({architecture}),"
         " or its compilers have changed since",
-        f"xbuild native prepare {reader.label}",
+        hint,
     )

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.plan.test_make import CASES, plan_of
 from xbuild.plan import layers, lifecycle, limits, privileges, steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
+from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record
 
 DOCUMENT = os.path.join(os.path.dirname(__file__), "..", "..", "..", "docs", "json.md")
@@ -31,7 +32,6 @@ def step_types() -> list[type[Record]]:
     homes = (lifecycle, steps, privileges, layers, limits)
     found = (each for home in homes for each in vars(home).values() if isinstance(each, type))
     values = {"Record", "ControlGroup", "IdRange", "IdMap", "Owner", "Plan"}
-    values |= {"Substitution", "AboutToolset"}
     own = [e for e in found if issubclass(e, Record) and e.__name__ not in values]
     return list(dict.fromkeys(own))
 
@@ -79,11 +79,9 @@ def _value(key: str, value: Any) -> Any:
     if key in ("id_map", "owner"):
         return _record(key, value)
     if key == "about":
-        return steps.AboutToolset(**{k: _value("", v) for k, v in value.items()})
+        return AboutToolset(**{k: _value("", v) for k, v in value.items()})
     if key == "substitutions":
-        return tuple(
-            steps.Substitution(**{k: _value("", v) for k, v in each.items()}) for each in value
-        )
+        return tuple(Substitution(**{k: _value("", v) for k, v in each.items()}) for each in value)
     if isinstance(value, list):
         return tuple(_value("", each) for each in value)
     return value

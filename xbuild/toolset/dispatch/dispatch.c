@@ -62,7 +62,7 @@ struct entry {
     /* Offsets of texts from the table's beginning, 0 for none. */
     u32 path, arguments[2];
     u32 exceptions; /* several texts, the last one empty */
-    u32 drops_preload, spare;
+    u32 drops_preload, wants_plain_locale;
 };
 
 struct table {
@@ -218,6 +218,38 @@ static int is_exception(const char *texts, const char **arguments)
     return 0;
 }
 
+static int is_one_of(const char *value, const char *texts)
+{
+    for (const char *text = texts; *text; text += length_of(text) + 1)
+        if (matches(value, text) && length_of(value) == length_of(text))
+            return 1;
+    return 0;
+}
+
+/* Whether nothing is read of the tree's locales (locale(7)), which are data of its C library. */
+static int is_locale_plain(const char **environment)
+{
+    static const char plain[] = "C\0POSIX\0C.UTF-8\0C.utf8\0";
+    int is_plain = 1;
+
+    for (; *environment; environment++) {
+        const char *variable = *environment, *value;
+        if (variable[0] != 'L')
+            continue;
+        if ((value = value_of(variable, "LC_ALL=")))
+            return is_one_of(value, plain);
+        value = value_of(variable, "LANG=");
+        if (!value && matches(variable, "LC_")) {
+            for (value = variable; *value && *value != '='; value++)
+                ;
+            value = value[0] && value[1] ? value + 1 : 0;
+        }
+        if (value && !is_one_of(value, plain))
+            is_plain = 0;
+    }
+    return is_plain;
+}
+
 /* The variable to leave out, where there is one; ``none`` stands for "emulate". */
 static const char **preload_of(const char **environment, int drops_preload, const char **none)
 {
@@ -269,6 +301,8 @@ static void execute(const char *table, const struct entry *entry, const char **a
     if (preload == &none)
         return;
     if (entry->exceptions && is_exception(table + entry->exceptions, arguments + 3))
+        return;
+    if (entry->wants_plain_locale && !is_locale_plain(environment))
         return;
     /* What is inserted after argv[0] takes the two places before it. */
     for (int i = 1; i >= 0; i--)
