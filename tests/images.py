@@ -223,6 +223,11 @@ _MAKERS: dict[str, Callable[[str, Part, str], None]] = {
 }
 
 
+def find_tool(program: str) -> str | None:
+    """Return the path of a system program, also where PATH has no sbin."""
+    return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *PLACES)))
+
+
 def _run(
     program: str,
     arguments: Sequence[str],
@@ -230,7 +235,7 @@ def _run(
     stdin: str = "",
     env: Mapping[str, str] | None = None,
 ) -> None:
-    path = shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *PLACES)))
+    path = find_tool(program)
     require(program, path is not None, f"test images are made with {program}")
     assert path is not None
     settings = {**os.environ, "LC_ALL": "C", **(env or {})}

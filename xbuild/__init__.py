@@ -11,8 +11,6 @@ The public interface, which the command line itself uses:
 Names are imported when they are used: a start of ``xbuild run`` pays for what it needs alone.
 """
 
-from __future__ import annotations
-
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False

@@ -113,12 +113,12 @@ def test_an_image_is_the_same_afterwards(inspect: Inspect, tmp_path: Path) -> No
     assert (image.read_bytes(), image.stat().st_mtime_ns) == before
 
 
-def test_a_compressed_image_says_that_it_is_unpacked(inspect: Inspect, pi: HostPath) -> None:
+def test_a_compressed_image_says_that_it_is_read(inspect: Inspect, pi: HostPath) -> None:
     packed = f"{pi}.xz"
     Path(packed).write_bytes(lzma.compress(Path(pi).read_bytes(), preset=0))
     result = inspect(packed)
     assert (result.returncode, result.stderr) == (
-        0, f"note: unpacking {packed} to look into it\n"
+        0, f"note: reading {packed} to look into it\n"
     )  # fmt: skip
     assert result.stdout.splitlines()[0].startswith(f"{packed}: image of 25.0 MiB in xz, MBR")
 

@@ -8,7 +8,7 @@ Formats: the ELF gABI, chapters 4 and 5; limits: fs/binfmt_elf.c.
 from __future__ import annotations
 
 import os
-import struct
+from _struct import Struct, unpack_from
 
 from xbuild.errors import DamagedElf, NotElf
 from xbuild.record import GuestPath, Record
@@ -90,7 +90,7 @@ def sniff(header: bytes) -> Ident | None:
     order = _order(header[5])
     if bits is None or order is None or len(header) < _EHDR_SIZE[bits]:
         return None
-    fields = struct.unpack_from(_MARK[order] + _EHDR[bits], header, 16)
+    fields = unpack_from(_MARK[order] + _EHDR[bits], header, 16)
     return Ident(fields[1], bits, order, fields[0], fields[6], header[7], header[8])
 
 
@@ -139,9 +139,9 @@ def _segments(
 ) -> list[tuple[int, int, int]]:
     """Return (p_type, p_offset, p_filesz) of each program header."""
     mark = _MARK[ident.order]
-    fields = struct.unpack_from(mark + _EHDR[ident.bits], header, 16)
+    fields = unpack_from(mark + _EHDR[ident.bits], header, 16)
     offset, entry_size, count = fields[4], fields[8], fields[9]
-    layout = struct.Struct(mark + _PHDR[ident.bits])
+    layout = Struct(mark + _PHDR[ident.bits])
     if count == 0:
         return []
     if entry_size != layout.size or count * entry_size > PROGRAM_HEADERS_LIMIT:
@@ -169,7 +169,7 @@ def _interpreter(file: SeekableReader, offset: int, length: int, size: int) -> G
 def _needs_libraries(
     file: SeekableReader, ident: Ident, offset: int, length: int, size: int
 ) -> bool:
-    layout = struct.Struct(_MARK[ident.order] + _DYN[ident.bits])
+    layout = Struct(_MARK[ident.order] + _DYN[ident.bits])
     section = _read_at(file, offset, min(length, DYNAMIC_LIMIT), size)
     whole = section[: len(section) // layout.size * layout.size]
     for tag, _ in layout.iter_unpack(whole):

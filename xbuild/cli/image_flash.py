@@ -13,7 +13,7 @@ import click
 from xbuild.cli.output import note, visible
 from xbuild.cli.progress import ProgressLine
 from xbuild.cli.sizes import size_in_words
-from xbuild.errors import EXIT_SIGNAL_BASE, DeviceFailed, DeviceRefused
+from xbuild.errors import EXIT_SIGNAL_BASE, DeviceRefused, ImageError
 from xbuild.image.flash import Flashed, Progress, Proposal, flash_image, propose_flash
 from xbuild.record import HostPath
 
@@ -34,8 +34,8 @@ class _Interrupted(BaseException):
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
-@click.argument("device", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
+@click.argument("device", type=click.Path(readable=False))
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Write to a device that is not removable, too.")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written.")
@@ -57,9 +57,13 @@ def command(image: str, device: str, yes: bool, force: bool, no_verify: bool) ->
     except _Interrupted as stop:
         _say_interrupted(proposal, has_begun=bool(bar.phase))
         return EXIT_SIGNAL_BASE + stop.number
-    except DeviceFailed as error:
-        state = f"{device} is not bootable now" if bar.phase else ""
-        raise DeviceFailed(error.message, error.hint or state) from error
+    except ImageError as error:
+        if bar.phase and "bootable" not in error.hint:
+            state = f"{device} is not bootable now, and its old content is lost"
+            raise type(error)(
+                error.message, "\n".join(filter(None, (error.hint, state)))
+            ) from error
+        raise
     _report(done, device)
     return 0
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xbuild.cli.inspect import inspect_tree
 from xbuild.cli.inspection import as_document as tree_document
 from xbuild.cli.inspection import fact_rows, laid_out, spoken_facts
-from xbuild.cli.output import note, visible
+from xbuild.cli.output import visible
+from xbuild.cli.unpacking import shown_unpacking
 from xbuild.errors import ImageError
 from xbuild.image.filesystem import READ_ONLY
 from xbuild.image.survey import ImagePartition, ImageSurvey, open_survey, require_root, several
 
 if TYPE_CHECKING:
     from xbuild.cli.inspect import Inspection
-    from xbuild.image.compressed import Progress
     from xbuild.image.filesystem import Filesystem
     from xbuild.record import HostPath
 
@@ -44,41 +41,12 @@ def inspect_image(
 ) -> ImageInspection:
     """Look at an image and at what this host has for it. Raises as open_survey() does."""
     with (
-        _unpacking(path) as progress,
+        shown_unpacking(f"reading {path} to look into it", "reading") as progress,
         open_survey(path, partition=partition, full=full, progress=progress) as surveyed,
     ):
         tree, reader = surveyed.survey.tree, surveyed.reader
         inspection = None if tree is None or reader is None else inspect_tree(reader, tree)
         return ImageInspection(surveyed.survey, inspection)
-
-
-@contextmanager
-def _unpacking(path: HostPath) -> Iterator[Progress]:
-    """Show how far unpacking is on a terminal; elsewhere say once that it is done."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-
-        bar = Bar(console=Console(stderr=True), transient=True)
-        task = bar.add_task("unpacking")
-
-        def show(done: int, total: int) -> None:
-            bar.start()
-            bar.update(task, completed=done, total=total)
-
-        try:
-            yield show
-        finally:
-            bar.stop()
-        return
-    said: list[str] = []
-
-    def say_once(_done: int, _total: int) -> None:
-        if not said:
-            said.append(path)
-            note(f"unpacking {path} to look into it")
-
-    yield say_once
 
 
 def as_text(image: ImageInspection) -> str:

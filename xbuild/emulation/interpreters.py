@@ -69,22 +69,7 @@ def find_interpreter(
     ``search_path`` is a PATH whose absolute directories are looked through after
     ``directories``. Raises InterpreterMissing, InterpreterUnsuitable.
     """
-    if override is not None:
-        path = HostPath(os.path.abspath(override))
-        _check_header(path, arch)
-        return _with_facts(Interpreter(path, arch, None, "named by --interpreter"))
-    if not arch.is_emulated:
-        raise InterpreterMissing(f"qemu-user emulates no {arch.name}", "name another emulator")
-    rejected: InterpreterError | None = None
-    on_path = tuple(HostPath(d) for d in search_path.split(":") if d.startswith("/"))
-    for path in _candidates(arch, directories + on_path):
-        try:
-            _check_header(path, arch)
-        except InterpreterError as error:
-            rejected = rejected or error
-            continue
-        return _with_facts(Interpreter(path, arch, None, f"found in {os.path.dirname(path)}"))
-    raise rejected or _missing(arch)
+    return _with_facts(_find(arch, override, directories, search_path))
 
 
 def verified_interpreter(
@@ -100,13 +85,11 @@ def verified_interpreter(
     Runs it only if this very file is not known from before; what is learnt is kept if
     ``remember``. Raises InterpreterMissing, InterpreterUnsuitable.
     """
-    found = find_interpreter(
-        arch, override=override, directories=directories, search_path=search_path
-    )
+    found = _find(arch, override, directories, search_path)
+    known = _with_facts(found)
+    if known is not found:
+        return known
     identity = identify(found.path)
-    facts = cached_facts(found.path)
-    if facts is not None and facts.arch == arch.name:
-        return found
     verified = verify_interpreter(found)
     if remember and identity is not None:
         remember_facts(identity, Facts(arch.name, verified.version))
@@ -134,7 +117,32 @@ def verify_interpreter(interpreter: Interpreter) -> Interpreter:
     raise _unsuitable(path, arch, f"it does not run {arch.name} programs: {outcome.describe()}")
 
 
+def _find(
+    arch: Arch,
+    override: HostPath | None,
+    directories: tuple[HostPath, ...],
+    search_path: str,
+) -> Interpreter:
+    if override is not None:
+        path = HostPath(os.path.abspath(override))
+        _check_header(path, arch)
+        return Interpreter(path, arch, None, "named by --interpreter")
+    if not arch.is_emulated:
+        raise InterpreterMissing(f"qemu-user emulates no {arch.name}", "name another emulator")
+    rejected: InterpreterError | None = None
+    on_path = tuple(HostPath(d) for d in search_path.split(":") if d.startswith("/"))
+    for path in _candidates(arch, directories + on_path):
+        try:
+            _check_header(path, arch)
+        except InterpreterError as error:
+            rejected = rejected or error
+            continue
+        return Interpreter(path, arch, None, f"found in {os.path.dirname(path)}")
+    raise rejected or _missing(arch)
+
+
 def _with_facts(interpreter: Interpreter) -> Interpreter:
+    """Return what an earlier start learnt of it; the same object where that is nothing."""
     facts = cached_facts(interpreter.path)
     if facts is None or facts.arch != interpreter.arch.name:
         return interpreter

@@ -1,8 +1,7 @@
-"""Compressed images unpacked: into a file without a name to look at, or into one to work in.
+"""Compressed images unpacked: into a file without a name, or into one to work in.
 
-Everything is unpacked, not only a beginning: a file system's directories may lie anywhere in it,
-and a GPT has its backup at the end. Zeros become holes. The room is checked while it fills, as no
-format says reliably how much it unpacks to, and some of it is always left to others.
+Zeros become holes. The room is checked while it fills, as no format says reliably how much it
+unpacks to, and some of it is always left to others.
 """
 
 from __future__ import annotations
@@ -19,6 +18,10 @@ CHUNK = 1 << 20
 BLOCK = 4096
 RESERVE = 256 << 20  # bytes left free where an image is unpacked
 SIZE_LIMIT = 1 << 43  # bytes of content: 8 TiB
+SUFFIXES = (".gz", ".bz2", ".xz", ".lzma", ".zst")
+
+OTHER_SCRATCH = "make room, or name a directory with more: TMPDIR=DIRECTORY xbuild …"
+_ZERO_CHUNK = bytes(CHUNK)
 
 Progress = Callable[[int, int], None]
 """Told the bytes of the file read so far, and all of it."""
@@ -33,17 +36,25 @@ def compression(path: HostPath) -> str:
         raise ImageError(f"Cannot read {path}: {error.strerror}") from error
 
 
+def raw_name(path: HostPath) -> HostPath:
+    """Return the name of what a compressed image unpacks to, in the same directory."""
+    stem, suffix = os.path.splitext(path)
+    is_usual = suffix in SUFFIXES and os.path.basename(stem) != ""
+    return HostPath(stem if is_usual else f"{path}.raw")
+
+
+def scratch_directory() -> HostPath:
+    """Return where files without a name are made."""
+    return HostPath(os.environ.get("TMPDIR") or "/var/tmp")
+
+
 def unpack_for_reading(path: HostPath, progress: Progress | None = None) -> int:
     """Unpack into a file without a name, in $TMPDIR or /var/tmp; the caller closes the descriptor.
 
     Raises DamagedImage for a file that is cut off or garbled, ImageError for lack of room.
     """
-    directory = os.environ.get("TMPDIR") or "/var/tmp"
-    try:
-        fd, name = tempfile.mkstemp(prefix="xbuild-image-", dir=directory)
-    except OSError as error:
-        raise ImageError(f"Cannot unpack {path} in {directory}: {error.strerror}") from error
-    os.unlink(name)
+    directory = scratch_directory()
+    fd = open_unnamed(path, directory)
     try:
         unpack(path, fd, directory, progress)
     except BaseException:
@@ -52,11 +63,30 @@ def unpack_for_reading(path: HostPath, progress: Progress | None = None) -> int:
     return fd
 
 
-def unpack(path: HostPath, fd: int, place: str, progress: Progress | None = None) -> int:
+def open_unnamed(path: HostPath, directory: HostPath) -> int:
+    """Return a new file without a name, for what is in ``path``. Raises ImageError."""
+    try:
+        fd, name = tempfile.mkstemp(prefix="xbuild-image-", dir=directory)
+    except OSError as error:
+        raise ImageError(f"Cannot unpack {path} in {directory}: {error.strerror}") from error
+    os.unlink(name)
+    return fd
+
+
+def unpack(
+    path: HostPath,
+    fd: int,
+    place: str,
+    progress: Progress | None = None,
+    *,
+    more_room: str = OTHER_SCRATCH,
+    wanted: Callable[[int], bool] | None = None,
+) -> int:
     """Write the content of ``path`` sparsely to an empty file and return its size in bytes.
 
-    ``place`` names where that file is, for messages. Raises as unpack_for_reading() does, and
-    leaves what was written.
+    ``place`` names where that file is, for messages, and ``more_room`` what to do where it is
+    full. ``wanted`` is asked by offset what of it to write, CHUNK bytes at a time, and then has to
+    look after the room. Raises as unpack_for_reading() does, and leaves what was written.
     """
     total = os.stat(path).st_size
     position = 0
@@ -68,8 +98,10 @@ def unpack(path: HostPath, fd: int, place: str, progress: Progress | None = None
                 if not chunk:
                     break
                 _refuse_endless(path, position + len(chunk))
-                _check_room(fd, path, place)
-                _write_sparse(fd, chunk, position)
+                if wanted is None:
+                    _check_room(fd, path, place, more_room)
+                if wanted is None or wanted(position):
+                    _write_sparse(fd, chunk, position)
                 position += len(chunk)
                 if progress is not None:
                     progress(stream.consumed, total)
@@ -77,7 +109,7 @@ def unpack(path: HostPath, fd: int, place: str, progress: Progress | None = None
     except DamagedArchive as error:
         raise DamagedImage(error.message, "fetch or pack it again") from error
     except OSError as error:
-        raise ImageError(f"Cannot unpack {path} in {place}: {error.strerror}") from error
+        raise ImageError(f"Cannot unpack {path} in {place}: {error.strerror}", more_room) from error
     return position
 
 
@@ -86,17 +118,23 @@ def _refuse_endless(path: HostPath, size: int) -> None:
         raise DamagedImage(f"{path} unpacks to more than {SIZE_LIMIT >> 40} TiB")
 
 
-def _check_room(fd: int, path: HostPath, place: str) -> None:
-    room = os.fstatvfs(fd)
-    if room.f_bavail * room.f_frsize < RESERVE:
+def _check_room(fd: int, path: HostPath, place: str, more_room: str) -> None:
+    if free_room(fd) < RESERVE:
         raise ImageError(
-            f"Cannot unpack {path}: {place} has less than {RESERVE >> 20} MiB left",
-            "make room, or name a directory with more: TMPDIR=DIRECTORY xbuild …",
+            f"Cannot unpack {path}: {place} has less than {RESERVE >> 20} MiB left", more_room
         )
+
+
+def free_room(fd: int) -> int:
+    """Return the bytes that are free for a file; endless where no account is kept (ramfs)."""
+    room = os.fstatvfs(fd)
+    return room.f_bavail * room.f_frsize if room.f_blocks else SIZE_LIMIT
 
 
 def _write_sparse(fd: int, chunk: bytes, position: int) -> None:
     """Write the blocks of a chunk that are not zeros, neighbours in one go."""
+    if chunk == _ZERO_CHUNK:
+        return
     view = memoryview(chunk)
     start = 0
     while start < len(chunk):

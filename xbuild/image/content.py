@@ -15,6 +15,7 @@ from typing import Self
 
 from xbuild.errors import DamagedImage, UnsupportedImage
 from xbuild.image.bmap import BlockMap, MappedRange, parse_bmap
+from xbuild.image.compressed import SUFFIXES
 from xbuild.image.extents import Extent, data_extents
 from xbuild.image.file import ImageFile
 from xbuild.image.program import require_program, run_program
@@ -28,7 +29,6 @@ _DECOMPRESS = {
     "lzma": ("xz", "-dc"),
     "zstd": ("zstd", "-dc", "--long=31"),
 }
-_SUFFIXES = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 _QCOW2 = b"QFI\xfb"
 _SKIP = 1 << 20
 _UNBOUNDED = 1 << 62
@@ -53,7 +53,7 @@ class Content:
         self.compression = compression_of(header)
         self._process: subprocess.Popen[bytes] | None = None
         self._position = 0
-        self.block_map = _find_map(image)
+        self.block_map = find_map(image)
         self.size = self._measure()
         if self.compression is None and self.size is not None and self.size != image.size:
             raise DamagedImage(
@@ -207,13 +207,14 @@ def _unpacked_size(image: ImageFile) -> int | None:
 def map_paths(image: str) -> tuple[HostPath, ...]:
     """Return where the block map of an image may be, as bmaptool looks for it."""
     names = [image]
-    while names[-1].endswith(_SUFFIXES):
+    while names[-1].endswith(SUFFIXES):
         names.append(os.path.splitext(names[-1])[0])
     stems = [os.path.splitext(name)[0] for name in names[-1:]]
     return tuple(HostPath(f"{name}.bmap") for name in (*names, *stems))
 
 
-def _find_map(image: ImageFile) -> BlockMap | None:
+def find_map(image: ImageFile) -> BlockMap | None:
+    """Return the block map beside an image, None where there is none. Raises DamagedImage."""
     for path in map_paths(image.label):
         try:
             with open(path, "rb") as file:

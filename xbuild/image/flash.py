@@ -8,17 +8,20 @@ the block map or the image's holes do not exempt are written.
 from __future__ import annotations
 
 import mmap
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Literal
 
-from xbuild.errors import DeviceFailed, DeviceRefused
+from xbuild.errors import DamagedImage, DeviceFailed, DeviceRefused, ImageError
 from xbuild.image.content import Content
 from xbuild.image.device import Device, describe_content, read_device
 from xbuild.image.extents import Extent, total_length
 from xbuild.image.file import ImageFile
 from xbuild.image.lock import lock_image
 from xbuild.image.occupation import read_occupation
+from xbuild.image.table import table_of
 from xbuild.image.target import OpenTarget, refuse_same, refuse_too_small, refuse_unfit
 from xbuild.image.transfer import (
     CHUNK,
@@ -74,11 +77,23 @@ def propose_flash(image: HostPath, path: HostPath, *, force: bool = False) -> Pr
     with ImageFile(image) as file, Content(file) as content:
         refuse_unfit(device, read_occupation(device), force=force)
         refuse_same(file, device)
+        if content.compression is None:
+            refuse_bad_table(file)
         mapped = None
         if content.size is not None:
             refuse_too_small(device, content.size)
             mapped = total_length(r.extent for r in content.ranges())
         return Proposal(image, device, content.size, mapped, describe_content(device))
+
+
+def refuse_bad_table(image: ImageFile) -> None:
+    """Raise DamagedImage for a table that contradicts itself or the image: it would not boot."""
+    try:
+        table_of(image)
+    except DamagedImage:
+        raise
+    except ImageError:
+        return  # one that is for other sectors or other programs, or none that can be read here
 
 
 def flash_image(
@@ -125,12 +140,25 @@ class _Flash:
         self._target.flush()
         self._target.require_same()
         self._content.finish()
+        self._refuse_cut_off()
         if verify:
             self._verify(self._written)
         self._finish(verify=verify)
         self._target.reread_table()
         total = total_length(c.extent for c in self._all())
         return Flashed(total, total if verify else 0, tuple(self._rewritten))
+
+    def _refuse_cut_off(self) -> None:
+        """Compare what a stream says of itself with how long it was. Raises DamagedImage."""
+        if self._content.compression is None:
+            return
+        with tempfile.TemporaryFile() as file:
+            for chunk, data in self._held:
+                os.pwrite(file.fileno(), data, chunk.extent.offset)
+            file.truncate(self._content.size or self._done)
+            path = HostPath(f"/proc/self/fd/{file.fileno()}")
+            with ImageFile(path, label=self._content.image.label) as ends:
+                refuse_bad_table(ends)
 
     def _finish(self, *, verify: bool) -> None:
         """Write the ends; whatever then goes wrong, they do not stay."""

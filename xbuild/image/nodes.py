@@ -158,6 +158,26 @@ class NodeReader(TreeReader):
             return ()
         return tuple(name for name in names if name in entries)
 
+    def mode_of(self, path: GuestPath) -> int | None:
+        """Return the st_mode of what is at ``path``: see TreeReader."""
+        node = self._at(path)
+        return None if node is None else node.mode
+
+    def link_at(self, path: GuestPath) -> str:
+        """Return where a symlink leads: see TreeReader."""
+        node = self._at(path)
+        if node is None:
+            raise self._error(path, errno.ENOENT)
+        return self._link(node)
+
+    def _at(self, path: GuestPath) -> Node | None:
+        directory, _, name = path.rpartition("/")
+        try:
+            above = self._find(directory)[1]
+        except TargetNotFound:
+            return None
+        return self._entries(above).get(name) if stat.S_ISDIR(above.mode) else None
+
     def _entries(self, node: Node) -> Directory:
         if not stat.S_ISDIR(node.mode):
             raise self._error("it", errno.ENOTDIR)

@@ -1,7 +1,7 @@
 """What a disk image is: its partitions, what each is for, the root's tree and what it mounts.
 
-Nothing is written, and nothing mounted where anyone could see it. A compressed image is unpacked
-into a file without a name first: see xbuild.image.compressed.
+Nothing is written, and nothing mounted where anyone could see it. A compressed image is read once,
+and what there is to look at kept in a file without a name: see xbuild.image.streamed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xbuild.errors import (
     TargetNotFound,
     UnsupportedImage,
 )
-from xbuild.image.compressed import Progress, compression, unpack_for_reading
+from xbuild.image.compressed import Progress, compression
 from xbuild.image.file import ImageFile
 from xbuild.image.filesystem import Filesystem, filesystem_in
 from xbuild.image.fstab import FSTAB, FSTAB_LIMIT, match_fstab, parse_fstab
@@ -38,6 +38,7 @@ from xbuild.image.root import (
     no_root_in,
     require_usable,
 )
+from xbuild.image.streamed import Streamed, stream_image
 from xbuild.image.table import Partition, Table, table_of
 from xbuild.record import HostPath, Record, replace
 from xbuild.tree.resolve import TreeReader
@@ -110,21 +111,22 @@ class SurveyedImage:
 
 
 def survey_image(
-    path: HostPath, *, partition: str | None = None, by_kernel: bool = False
+    path: HostPath, *, label: str = "", partition: str | None = None, by_kernel: bool = False
 ) -> ImageSurvey:
     """Look at an image, compressed or not; ``partition`` names the root by number or label.
 
-    ``by_kernel``: see ImageFile. An image without a root, or with several, is no error here: see
-    require_root(). Raises DamagedImage, UnsupportedImage, NoSuchPartition, ImageToolMissing,
-    TargetError.
+    ``by_kernel`` and ``label``: see ImageFile. An image without a root, or with several, is no
+    error here: see require_root(). Raises DamagedImage, UnsupportedImage, NoSuchPartition,
+    ImageToolMissing, TargetError.
     """
-    with open_survey(path, partition=partition, by_kernel=by_kernel) as surveyed:
+    with open_survey(path, label=label, partition=partition, by_kernel=by_kernel) as surveyed:
         return surveyed.survey
 
 
 def open_survey(
     path: HostPath,
     *,
+    label: str = "",
     partition: str | None = None,
     full: bool = False,
     progress: Progress | None = None,
@@ -132,14 +134,16 @@ def open_survey(
 ) -> SurveyedImage:
     """Look at an image as survey_image() does, and keep the root's tree open for more.
 
-    ``full`` counts every program; ``progress`` is told how far unpacking is.
+    ``full`` counts every program; ``progress`` is told how far reading a compressed image is.
     """
-    image, packed = _open(path, progress)
+    image, packed, streamed = _open(path, label, progress)
     image.by_kernel = by_kernel
     try:
         refuse_foreign(image.pread(RECOGNISE_BYTES, 0), path)
         table = table_of(image)
         found = [_probe(image, p) for p in _partitions(table, image)]
+        if streamed is not None:
+            found = _without_what_is_missing(found, streamed)
         if partition is None:
             roots, found = find_roots(image, found, full=full)
         else:
@@ -201,17 +205,34 @@ def several(survey: ImageSurvey) -> str:
     )
 
 
-def _open(path: HostPath, progress: Progress | None) -> tuple[ImageFile, str]:
+def _open(
+    path: HostPath, label: str, progress: Progress | None
+) -> tuple[ImageFile, str, Streamed | None]:
+    """Return the image, or what was kept of a compressed one, and its compression."""
     with ImageFile(path) as file:
         is_device = not os.path.isfile(file.argument)
     packed = "" if is_device else compression(path)
     if not packed:
-        return ImageFile(path), ""
-    fd = unpack_for_reading(path, progress)
+        return ImageFile(path, label=label), "", None
+    streamed = stream_image(path, progress)
     try:
-        return ImageFile(HostPath(f"/proc/self/fd/{fd}"), label=path), packed
+        kept = HostPath(f"/proc/self/fd/{streamed.fd}")
+        return ImageFile(kept, label=path), packed, streamed
     finally:
-        os.close(fd)
+        os.close(streamed.fd)
+
+
+def _without_what_is_missing(found: list[Found], streamed: Streamed) -> list[Found]:
+    return [
+        replace(
+            item,
+            problem=f"there was no room in {streamed.directory} to look into it",
+            hint="make room, or name a directory with more: TMPDIR=DIRECTORY xbuild inspect …",
+        )
+        if streamed.lacks(item.partition)
+        else item
+        for item in found
+    ]
 
 
 def _partitions(table: Table, image: ImageFile) -> tuple[Partition, ...]:

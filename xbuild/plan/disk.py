@@ -11,14 +11,21 @@ from xbuild.record import GuestPath, HostPath, Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.guest import Place
-    from xbuild.plan.steps import Step
+    from xbuild.plan.identities import Identities
+    from xbuild.plan.steps import Create, IdMap, Step
+
+_REPAIRED = 1  # e2fsck(8), fsck.fat(8), fsck.f2fs(8): exit status where errors were corrected
+_SAY_REPAIRED = frozenset(("ext4", "vfat", "f2fs"))
+_REPAIRED_CLEAN = frozenset(("xfs",))  # xfs_repair(8) refuses one whose journal is not empty
+_NO_LOWER = frozenset(("vfat", "exfat", "ntfs3"))  # names without case: fs/overlayfs/params.c
 
 
 class Volume(Record):
     """A file system to be mounted: a partition, or a subvolume of one (btrfs).
 
     ``offset`` and ``size`` of the partition are in bytes, ``options`` those of the mount. ``check``
-    is the program that repairs it beforehand.
+    is the program that repairs it beforehand, ``server`` the one that serves it through FUSE,
+    where that is not the kernel's own driver.
     """
 
     partition: int
@@ -29,6 +36,7 @@ class Volume(Record):
     options: tuple[tuple[str, str | None], ...] = ()
     read_only: bool = False
     check: tuple[str, ...] = ()
+    server: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,7 +56,8 @@ class Disk(Record):
     """An image as it was found. ``is_exclusive``: this run may write to it.
 
     ``seats`` are in the order of mounting; ``closed`` are mount points that stay read-only, for
-    what belongs there cannot be mounted.
+    what belongs there cannot be mounted. ``descriptor`` is that of the file without a name which
+    a compressed image was unpacked to. ``unmounted`` are file systems that are checked alone.
     """
 
     image: HostPath
@@ -59,20 +68,32 @@ class Disk(Record):
     seats: tuple[Seat, ...] = ()
     closed: tuple[GuestPath, ...] = ()
     notes: tuple[str, ...] = ()
+    descriptor: int | None = None
+    unmounted: tuple[Volume, ...] = ()
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
         """All that is mounted, the root first."""
         return (self.root, *(seat.volume for seat in self.seats))
 
+    @property
+    def is_served(self) -> bool:
+        """Whether it is used through FUSE, from outside of the container's PID namespace."""
+        return bool(self.root.server)
+
 
 def open_steps(disk: Disk) -> list[Step]:
     """Return the steps that make every volume of an image available."""
     found: list[Step] = [
-        steps.OpenImage(disk.image, disk.is_exclusive, disk.size, disk.mtime_ns),
+        steps.OpenImage(disk.image, disk.is_exclusive, disk.size, disk.mtime_ns, disk.descriptor),
     ]
     attached: set[int] = set()
+    for volume in disk.unmounted:
+        found += _attach(volume, read_only=False)
     for volume in disk.volumes:
+        if volume.server:
+            found += _serve(volume)
+            continue
         if volume.partition not in attached:
             attached.add(volume.partition)
             found += _attach(volume, read_only=not disk.is_exclusive)
@@ -84,7 +105,25 @@ def _attach(volume: Volume, *, read_only: bool) -> list[Step]:
     number = volume.partition
     found: list[Step] = [steps.AttachLoop(number, volume.offset, volume.size, read_only)]
     if volume.check:
-        found.append(steps.CheckFilesystem(number, volume.check))
+        found.append(check_step(volume))
+    return found
+
+
+def check_step(volume: Volume, offset: int | None = None) -> steps.CheckFilesystem:
+    """Return the step that checks a volume: see CheckFilesystem."""
+    accepted = (0, _REPAIRED) if volume.filesystem in _SAY_REPAIRED else (0,)
+    replay = volume.filesystem if volume.filesystem in _REPAIRED_CLEAN else ""
+    return steps.CheckFilesystem(volume.partition, volume.check, offset, accepted, replay)
+
+
+def _serve(volume: Volume) -> list[Step]:
+    number = volume.partition
+    found: list[Step] = []
+    if volume.check:
+        found.append(check_step(volume, volume.offset))
+    found.append(
+        steps.ServeFilesystem(volume.name, number, volume.offset, volume.server, volume.read_only)
+    )
     return found
 
 
@@ -92,3 +131,39 @@ def _mount(volume: Volume) -> Step:
     return steps.MountFilesystem(
         volume.name, volume.partition, volume.filesystem, volume.options, volume.read_only
     )
+
+
+def show_volume(
+    disk: Disk,
+    seat: Seat,
+    create: Create,
+    ids: Identities,
+    *,
+    id_map: IdMap | None,
+    is_ephemeral: bool,
+) -> tuple[Step, str]:
+    """Return the step that shows a volume where fstab says, and a note on what it is not, or ""."""
+    kind, path = seat.volume.filesystem, seat.place.path
+    if is_ephemeral and kind not in _NO_LOWER:
+        overlay = steps.MountOverlay(
+            disk.image,
+            id_map=id_map,
+            owner=ids.owner,
+            in_user_namespace=ids.outer is not None,
+            volume=seat.volume.name,
+            target=path,
+            create=create,
+        )
+        return overlay, ""
+    bind = steps.Bind(
+        disk.image,
+        path,
+        seat.volume.read_only,
+        recursive=False,
+        id_map=id_map,
+        create=create,
+        owner=ids.owner,
+        volume=seat.volume.name,
+    )
+    text = f"{seat.target} is read-only in this run: {kind} cannot lie below an overlay"
+    return bind, text if is_ephemeral else ""

@@ -45,25 +45,32 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "private", "every mount: nothing below spreads to the host"
         case steps.BecomeInit():
             return "fork", "process 1 of a new PID namespace, which does the rest"
-        case steps.OpenImage(image, is_exclusive):
+        case steps.OpenImage(image, is_exclusive) as opened:
+            if opened.descriptor is not None:
+                return "image", f"{image}, unpacked to a file without a name"
             others = "no one else may" if is_exclusive else "others may read it, none write"
             return "image", f"{image}, locked: {others}"
         case steps.AttachLoop(partition, offset, size, read_only):
             marks = _marks(read_only=read_only, recursive=False, id_map=None)
             return "loop", f"{_part(partition)}, {size} bytes from {offset}{marks}"
-        case steps.CheckFilesystem(partition, argv):
-            return "check", f"{_part(partition)} by {' '.join(argv)}"
+        case steps.CheckFilesystem(partition, argv) as checked:
+            before = f", once {checked.replay} has replayed its journal" if checked.replay else ""
+            return "check", f"{_part(partition)} by {' '.join(argv)}{before}"
         case steps.MountFilesystem(volume, _, filesystem, options):
             words = [k if v is None else f"{k}={v}" for k, v in options]
             given = f" ({','.join(words)})" if words else ""
             return "mount", f"{_volume(volume)}, {filesystem}{given}"
+        case steps.ServeFilesystem(_, partition, _, argv, read_only):
+            marks = _marks(read_only=read_only, recursive=False, id_map=None)
+            return "serve", f"{_part(partition)} by {' '.join(argv)}{marks}"
         case steps.MountTree(source, read_only, recursive, id_map, volume):
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
             return "root", f"{_shown(source, volume)}{marks}"
         case steps.MountOverlay(lower, recursive, id_map) as overlay:
             marks = _marks(read_only=False, recursive=recursive, id_map=id_map)
-            tree = _shown(lower, overlay.volume)
-            return "root", f"{tree}{marks}, changes on a tmpfs that vanishes"
+            tree = f"{_shown(lower, overlay.volume)}{marks}, changes on a tmpfs that vanishes"
+            is_root = overlay.target == "/"
+            return ("root", tree) if is_root else ("overlay", f"{overlay.target} <- {tree}")
         case steps.Scaffold(directory, missing):
             return "scaffold", f"{directory} with {', '.join(path for path, _ in missing)}"
         case steps.Tmpfs(target, mode, owner, options):

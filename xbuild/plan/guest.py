@@ -7,13 +7,13 @@ import stat
 
 from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound, UsageError
 from xbuild.record import GuestPath, Record
-from xbuild.tree.resolve import MAXSYMLINKS
+from xbuild.tree.resolve import MAXSYMLINKS, DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.request import Request
     from xbuild.record import HostPath
-    from xbuild.tree.resolve import DirectoryReader
+    from xbuild.tree.resolve import TreeReader
 
 API_DIRECTORIES = (
     GuestPath("/proc"),
@@ -74,7 +74,7 @@ class Guest(Record):
 
 
 def read_guest(
-    reader: DirectoryReader, request: Request, interpreters: tuple[GuestPath, ...] = ()
+    reader: TreeReader, request: Request, interpreters: tuple[GuestPath, ...] = ()
 ) -> Guest:
     """Read the facts that a plan for ``request`` needs.
 
@@ -110,14 +110,19 @@ def read_guest(
     )
 
 
-def _read_links(reader: DirectoryReader) -> tuple[tuple[str, str], ...]:
+def _read_links(reader: TreeReader) -> tuple[tuple[str, str], ...]:
     from xbuild.plan.layering import read_links  # off the start path
 
+    if not isinstance(reader, DirectoryReader):
+        raise UsageError(
+            "--volatile yes needs a tree in a directory, or an image that is mounted",
+            "--volatile overlay discards all changes and works with any tree",
+        )
     return read_links(reader)
 
 
 def _setuid_command(
-    reader: DirectoryReader, request: Request, covered: frozenset[GuestPath]
+    reader: TreeReader, request: Request, covered: frozenset[GuestPath]
 ) -> GuestPath | None:
     if not request.command or not request.command[0]:
         return None
@@ -131,7 +136,7 @@ def _setuid_command(
     return None
 
 
-def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:
+def _check_apart(reader: TreeReader, api: tuple[Place, ...]) -> None:
     """Raise TargetError where one file system would be mounted over another, or over the tree.
 
     What is made later in the lower one would then be made on disk.
@@ -148,7 +153,7 @@ def _check_apart(reader: DirectoryReader, api: tuple[Place, ...]) -> None:
 
 
 def _locate_if_possible(
-    reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath]
+    reader: TreeReader, path: GuestPath, covered: frozenset[GuestPath]
 ) -> Place | None:
     """Locate what a run can do without; None for a symlink loop or what cannot be searched."""
     try:
@@ -170,7 +175,7 @@ def source_mode(source: HostPath) -> int:
 
 
 def locate(
-    reader: DirectoryReader, path: GuestPath, covered: frozenset[GuestPath] = frozenset()
+    reader: TreeReader, path: GuestPath, covered: frozenset[GuestPath] = frozenset()
 ) -> Place:
     """Follow ``path`` as far as it exists in the tree, dangling symlinks too.
 
@@ -192,7 +197,7 @@ def locate(
             del done[-1:]  # ".." of the root is the root: path_resolution(7)
             mode = stat.S_IFDIR
             continue
-        found = None if _joined(done, name) in covered else _mode_of(reader, [*done, name])
+        found = None if _joined(done, name) in covered else reader.mode_of(_joined(done, name))
         if found is None:
             if ".." not in pending:
                 return _place(done, [name, *pending], mode, covered)
@@ -202,35 +207,13 @@ def locate(
             links += 1
             if links > MAXSYMLINKS:
                 raise SymlinkLoop(f"Too many symbolic links on the way to {path} in {reader.label}")
-            text = _text_of(reader, [*done, name])
+            text = reader.link_at(_joined(done, name))
             done, mode = ([] if text.startswith("/") else done), stat.S_IFDIR
             pending = [*_parts(text), *pending]
         else:
             done.append(name)
             mode = found
     return Place(_joined(done), (), mode)
-
-
-def _mode_of(reader: DirectoryReader, parts: list[str]) -> int | None:
-    """Return a place's st_mode, symlinks not followed; None where there is nothing."""
-    here = "/".join(parts)
-    try:
-        return os.lstat(here, dir_fd=reader.fd).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise TargetError(f"Cannot look up /{here} in {reader.label}: {error.strerror}") from error
-
-
-def _text_of(reader: DirectoryReader, parts: list[str]) -> str:
-    """Return where a symbolic link leads; somebody may have replaced it since it was found."""
-    here = "/".join(parts)
-    try:
-        return os.readlink(here, dir_fd=reader.fd)
-    except OSError as error:
-        raise TargetError(
-            f"Cannot read the link /{here} in {reader.label}: {error.strerror}"
-        ) from (error)
 
 
 def _place(done: list[str], rest: list[str], mode: int, covered: frozenset[GuestPath]) -> Place:
@@ -273,7 +256,7 @@ def _climbs_out(parts: list[str]) -> bool:
 _ROOT = Account("root", 0, 0, (), GuestPath("/root"), None)
 
 
-def read_account(reader: DirectoryReader, user: str | None) -> Account:
+def read_account(reader: TreeReader, user: str | None) -> Account:
     """Return a user of the tree by name or number, root by default. Raises UsageError."""
     if user is None or user in ("root", "0"):
         return _ROOT
@@ -310,7 +293,7 @@ def _home(text: str) -> GuestPath:
     return GuestPath(text if sound else "/")
 
 
-def _read_gid(reader: DirectoryReader, group: str) -> int:
+def _read_gid(reader: TreeReader, group: str) -> int:
     if _is_number(group):
         return int(group)
     for fields in _records(reader, GuestPath("/etc/group"), 4):
@@ -319,7 +302,7 @@ def _read_gid(reader: DirectoryReader, group: str) -> int:
     raise UsageError(f"The tree has no group {group!r} in /etc/group", "give a number")
 
 
-def _supplementary(reader: DirectoryReader, name: str, gid: int) -> tuple[int, ...]:
+def _supplementary(reader: TreeReader, name: str, gid: int) -> tuple[int, ...]:
     groups = [gid]
     for fields in _records(reader, GuestPath("/etc/group"), 4):
         if _is_number(fields[2]) and name in fields[3].split(",") and int(fields[2]) != gid:
@@ -327,7 +310,7 @@ def _supplementary(reader: DirectoryReader, name: str, gid: int) -> tuple[int, .
     return tuple(groups)
 
 
-def _records(reader: DirectoryReader, path: GuestPath, fields: int) -> list[list[str]]:
+def _records(reader: TreeReader, path: GuestPath, fields: int) -> list[list[str]]:
     try:
         text = reader.read(path, _ACCOUNT_FILE_LIMIT).decode("utf-8", "surrogateescape")
     except TargetError:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
-from xbuild.plan.restrictions import kernel_version, read_sysctl, status_field
-from xbuild.record import HostPath, Record
+from xbuild.plan.kernel import kernel_version, read_proc, read_status, read_sysctl
+from xbuild.record import HostPath, Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,21 +77,23 @@ class Host(Record):
     mounts: tuple[Mount, ...]
     devices: tuple[str, ...]  # those that can be had: made, or bound from the host's /dev
     proc_entries: tuple[str, ...]  # those of PROC_READ_ONLY that this kernel has
-    # Besides: what root may change by its number alone, as in /proc/acpi. Read for root only.
-    changeable_proc_entries: tuple[str, ...]
     resolv_conf: HostPath | None
     hosts: str
     has_cgroup_namespaces: bool = True  # none may be made inside a container of xbuild's
     hierarchies: Hierarchies | None = None  # of control groups; read where limits are asked for
     can_limit_namespaces: bool = True  # /proc/sys is writable to whoever has the privilege
+    # Besides proc_entries: what root may change by its number alone, as in /proc/acpi.
+    changeable_proc_entries: tuple[str, ...] = ()
 
     @classmethod
     def probe(cls) -> Host:
-        """Read the facts. Changes nothing, and starts no process."""
+        """Read the facts, but for ``changeable_proc_entries``; starts no process."""
         euid = os.geteuid()
+        status = read_status()
+        capabilities = int(status.get("CapEff", "0"), 16)
         uid_map = _read_map("/proc/self/uid_map")
-        can_map_ids = _has_capabilities(_TO_MAP_IDS)
-        is_initial = _is_initial_user_namespace() and _has_capabilities(_TO_MOUNT)
+        can_map_ids = _has(capabilities, _TO_MAP_IDS)
+        is_initial = _is_initial_user_namespace() and _has(capabilities, _TO_MOUNT)
         privileged = euid == 0 and is_initial and can_map_ids
         by_helper = euid != 0
         return cls(
@@ -100,23 +102,26 @@ class Host(Record):
             egid=os.getegid(),
             privileged=privileged,
             can_map_ids=can_map_ids,
-            no_new_privs=status_field("NoNewPrivs") == "1",
+            no_new_privs=status.get("NoNewPrivs") == "1",
             has_own_proc=_has_own_proc(),
             own_uids=_mapped(uid_map),
             own_gids=_mapped(_read_map("/proc/self/gid_map")),
-            has_setgroups=_read_text("/proc/self/setgroups").strip() != "deny",
+            has_setgroups=read_proc("/proc/self/setgroups").strip() != "deny",
             sub_uids=_sub_ids("/etc/subuid", euid) if by_helper else (),
             sub_gids=_sub_ids("/etc/subgid", euid) if by_helper else (),
             has_newuidmap=by_helper and _on_path("newuidmap") and _on_path("newgidmap"),
             mounts=_read_mounts(),
             devices=tuple(n for n in _DEVICES if privileged or os.path.exists(f"/dev/{n}")),
             proc_entries=tuple(n for n in PROC_READ_ONLY if os.path.exists(f"/proc/{n}")),
-            changeable_proc_entries=_changeable_proc_entries() if euid == 0 else (),
             resolv_conf=_real_file("/etc/resolv.conf"),
-            hosts=_read_text("/etc/hosts"),
+            hosts=read_proc("/etc/hosts"),
             has_cgroup_namespaces=read_sysctl("user.max_cgroup_namespaces") != "0",
             can_limit_namespaces=_is_writable_mount("/proc/sys/user"),
         )
+
+    def with_changeable_proc_entries(self) -> Host:
+        """Read those as well: they matter only where root inside may have root's own number."""
+        return replace(self, changeable_proc_entries=_changeable_proc_entries())
 
     def mounts_below(self, path: HostPath) -> tuple[Mount, ...]:
         """Return what is mounted strictly below ``path``, and seen there."""
@@ -209,9 +214,8 @@ def _is_initial_user_namespace() -> bool:
         return False
 
 
-def _has_capabilities(numbers: tuple[int, ...]) -> bool:
-    effective = int(status_field("CapEff") or "0", 16)
-    return all(effective >> number & 1 for number in numbers)
+def _has(capabilities: int, numbers: tuple[int, ...]) -> bool:
+    return all(capabilities >> number & 1 for number in numbers)
 
 
 def _has_own_proc() -> bool:
@@ -222,19 +226,11 @@ def _has_own_proc() -> bool:
 
 
 def _read_map(path: str) -> list[tuple[str, ...]]:
-    return [tuple(line.split()) for line in _read_text(path).splitlines()]
+    return [tuple(line.split()) for line in read_proc(path).splitlines()]
 
 
 def _mapped(lines: list[tuple[str, ...]]) -> tuple[SubIds, ...]:
     return tuple(SubIds(int(inside), int(count)) for inside, _, count in lines)
-
-
-def _read_text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _real_file(path: str) -> HostPath | None:
@@ -249,7 +245,7 @@ def is_within(path: str, directory: str) -> bool:
 
 def _read_mounts() -> tuple[Mount, ...]:
     mounts = []
-    for line in _read_text("/proc/self/mountinfo").splitlines():
+    for line in read_proc("/proc/self/mountinfo").split("\n")[:-1]:  # other breaks may be in names
         fields = line.split(" ")
         filesystem = fields[fields.index("-", 6) + 1]
         point = fields[4]
@@ -272,7 +268,7 @@ def _sub_ids(path: str, uid: int) -> tuple[SubIds, ...]:
 
     names = {str(uid), *(entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == uid)}
     granted = []
-    for line in _read_text(path).splitlines():
+    for line in read_proc(path).splitlines():
         name, _, rest = line.partition(":")
         start, _, count = rest.partition(":")
         if name in names and start.isdigit() and count.isdigit() and int(count):

@@ -55,19 +55,30 @@ def choose_identities(
             "Cannot map ids: no /proc is mounted here, or that of another PID namespace",
             "mount -t proc proc /proc; unshare(1) does so with --mount-proc",
         )
+    if not may_have_roots_number(request, host, filesystem):
+        return _shifted() if host.privileged else _of_a_user(survey, host)
     if host.privileged:
         if request.private_users == "identity":
             return _identity()
-        if host.can_idmap_type(filesystem) if filesystem else host.can_idmap(request.target):
-            return _shifted()
         filesystem = filesystem or host.filesystem_of(request.target)
         note = (
             f"{filesystem} cannot be shown by an idmapped mount: root inside has the number of the"
             " host's root, confined by namespaces and locked mounts only"
         )
         return _identity(note)
-    if host.euid == 0:
-        return _nested(host)
+    return _nested(host)
+
+
+def may_have_roots_number(request: Request, host: Host, filesystem: str | None = None) -> bool:
+    """Tell whether root inside may be the host's root to the kernel, by its number."""
+    if not host.privileged:
+        return host.euid == 0
+    if request.private_users == "identity":
+        return True
+    return not (host.can_idmap_type(filesystem) if filesystem else host.can_idmap(request.target))
+
+
+def _of_a_user(survey: Survey, host: Host) -> Identities:
     if host.has_newuidmap and not host.no_new_privs and host.sub_uids and host.sub_gids:
         return _subordinate(host, survey)
     return _single(host, survey)

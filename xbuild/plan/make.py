@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 
 from xbuild.emulation.rules import derive_rule
-from xbuild.errors import HostUnable, NotARootfs, UsageError
+from xbuild.errors import HostUnable, UsageError
 from xbuild.plan import steps
 from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
-from xbuild.plan.identities import choose_identities
+from xbuild.plan.identities import choose_identities, may_have_roots_number
 from xbuild.plan.lifecycle import lifecycle_steps
 from xbuild.plan.privileges import privilege_steps
 from xbuild.plan.request import LIMITS
 from xbuild.plan.view import View, hostname_of
 from xbuild.record import GuestPath, HostPath, replace
 from xbuild.tree.resolve import DirectoryReader
-from xbuild.tree.survey import survey_directory
+from xbuild.tree.survey import survey_at_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xbuild.plan.identities import Identities
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Namespace, Plan, Step
+    from xbuild.tree.resolve import TreeReader
     from xbuild.tree.survey import Survey
 
 _WITH_IDS_OF_THE_HOST = ("identity", "nested")  # kinds of Identities: root may be the host's
@@ -48,11 +49,9 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
     ``remember``. Raises XbuildError subclasses that say why there can be no plan.
     """
     if os.path.isfile(request.target):
-        raise NotARootfs(
-            f"{request.target} is a file, not a directory with a root filesystem",
-            "unpack an archive first: mkdir TREE && tar -C TREE -xf FILE;"
-            " xbuild inspect says what a file is",
-        )
+        from xbuild.tree.target import no_tree  # only for a mistake
+
+        raise no_tree(request.target)
     host = Host.probe()
     with DirectoryReader(request.target) as reader:
         return plan_tree(request, host, reader, remember=remember)
@@ -61,17 +60,25 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
 def plan_tree(
     request: Request,
     host: Host,
-    reader: DirectoryReader,
+    reader: TreeReader,
     *,
     remember: bool,
     disk: Disk | None = None,
+    survey: Survey | None = None,
 ) -> Plan:
-    """Read an open tree, which may be that of a mounted image, and decide: see plan_run()."""
+    """Read an open tree, which may be that of an image, and decide: see plan_run().
+
+    ``survey`` describes one that is no directory.
+    """
     if any(getattr(request, name) is not None for name in LIMITS):
         from xbuild.plan.limiting import read_hierarchies  # off the start path
 
         host = replace(host, hierarchies=read_hierarchies())
-    survey = survey_directory(reader)
+    if survey is None:
+        assert isinstance(reader, DirectoryReader)
+        survey = survey_at_start(reader)
+    if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
+        host = host.with_changeable_proc_entries()
     emulations = choose_emulation(survey, request, host, remember=remember)
     registered = tuple(
         GuestPath(e.entry.interpreter)
@@ -101,6 +108,10 @@ def make_plan(
     outer: list[Step] = []
     if ids.outer is not None:
         outer.append(steps.EnterNamespaces(("user",), ids.outer))
+    if disk is not None and disk.is_served:
+        from xbuild.plan.disk import open_steps  # only for images
+
+        outer += open_steps(disk)
     plan: list[Step] = [
         *lifecycle_steps(request, is_image=disk is not None),
         *_limits(request, host),

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 
+from xbuild.plan.kernel import kernel_version, read_status, read_sysctl
 from xbuild.record import Record
 
 # errno.h
-EACCES, ENODEV, ENOSPC, EUSERS = 13, 19, 28, 87
+ENOENT, EACCES, ENODEV, ENOSPC, EUSERS = 2, 13, 19, 28, 87
+
+FUSE_DEVICE = "/dev/fuse"
 
 _SYSCTLS = (
     (
@@ -34,28 +37,6 @@ class Restriction(Record):
 
     cause: str
     hint: str
-
-
-def read_sysctl(name: str) -> str | None:
-    """Return a value below /proc/sys, or None where the kernel has no such setting."""
-    try:
-        with open("/proc/sys/" + name.replace(".", "/"), encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
-def status_field(name: str) -> str | None:
-    """Return a field of /proc/self/status (proc(5)), or None."""
-    try:
-        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                if key == name:
-                    return value.strip()
-    except OSError:
-        return None
-    return None
 
 
 def why_no_user_namespace(errno: int) -> Restriction:
@@ -113,7 +94,7 @@ def _withheld_by_surroundings(errno: int) -> Restriction:
             "a process inside a chroot may not make user namespaces (user_namespaces(7))",
             "start xbuild outside of the chroot; or enter it by pivot_root(2), as containers do",
         )
-    if status_field("Seccomp") == "2":
+    if read_status().get("Seccomp") == "2":
         return Restriction(
             "a seccomp filter, most likely of the container that xbuild runs in, forbids it",
             "start the outer container with --security-opt seccomp=unconfined"
@@ -158,10 +139,16 @@ def why_no_private_binfmt(errno: int) -> Restriction:
     )
 
 
-def kernel_version(release: str) -> tuple[int, int]:
-    """Return (major, minor) of a release such as ``6.18.44-fc``; (0, 0) when it has none."""
-    numbers = []
-    for part in release.split(".", 2)[:2]:
-        digits = part[: next((i for i, c in enumerate(part) if not c.isdigit()), len(part))]
-        numbers.append(int(digits or 0))
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
+def why_no_fuse(errno: int) -> Restriction:
+    """Explain a FUSE device that could not be opened, or a mount of it that was refused."""
+    if errno == EACCES:
+        return Restriction(
+            "only root may open it",
+            f"as root: chmod 666 {FUSE_DEVICE}, its mode where udev made it",
+        )
+    if errno in (ENOENT, ENODEV):
+        return Restriction(
+            "this kernel has no FUSE, or this container was not given the device",
+            "as root: modprobe fuse; in a container: --device /dev/fuse",
+        )
+    return Restriction("the kernel refused", "in a container: --device /dev/fuse")

@@ -53,13 +53,15 @@ class PrivateMounts(Record):
 class OpenImage(Record):
     """Open a disk image and lock it (flock(2)), for as long as anything can use it.
 
-    It must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``.
+    It must still be as it was when this was planned: ``size`` in bytes, ``mtime_ns``. What a
+    compressed ``image`` was unpacked to has no name: it is what ``descriptor`` of the launcher is.
     """
 
     image: HostPath
     is_exclusive: bool
     size: int
     mtime_ns: int
+    descriptor: int | None = None
 
 
 class AttachLoop(Record):
@@ -75,10 +77,18 @@ class AttachLoop(Record):
 
 
 class CheckFilesystem(Record):
-    """Have a program check and repair an attached partition; the device follows ``argv``."""
+    """Have a program check and repair a partition.
+
+    The attached device follows ``argv``, or with ``offset`` (bytes) the image itself, as
+    e2fsck(8) takes it. ``accepted`` are the exit statuses that leave it sound. With ``replay``, a
+    type of file system, the kernel mounts it once before, for only that replays its journal.
+    """
 
     partition: int
     argv: tuple[str, ...]
+    offset: int | None = None
+    accepted: tuple[int, ...] = (0,)
+    replay: str = ""
 
 
 class MountFilesystem(Record):
@@ -91,6 +101,21 @@ class MountFilesystem(Record):
     partition: int
     filesystem: str
     options: tuple[tuple[str, str | None], ...] = ()
+    read_only: bool = False
+
+
+class ServeFilesystem(Record):
+    """Have a program serve a file system of the image through FUSE, in a directory of its own.
+
+    The image and the mount point follow ``argv``. What it serves is visible nowhere yet: MountTree
+    or Bind show ``volume``. ``offset`` is the partition's, in bytes. The program sees no file of
+    the host's, and ends with the last mount of what it serves, or with whoever started it.
+    """
+
+    volume: str
+    partition: int
+    offset: int
+    argv: tuple[str, ...]
     read_only: bool = False
 
 
@@ -110,7 +135,10 @@ class MountTree(Record):
 
 
 class MountOverlay(Record):
-    """Make ``lower`` the root, with changes on a tmpfs that vanishes with the container."""
+    """Show ``lower`` with changes on a tmpfs that vanishes with the container.
+
+    It becomes the root; at a ``target`` below it another volume of the same image is shown.
+    """
 
     lower: HostPath
     recursive: bool = False
@@ -119,6 +147,8 @@ class MountOverlay(Record):
     in_user_namespace: bool = False
     size: str | None = None
     volume: str | None = None
+    target: GuestPath = GuestPath("/")
+    create: Create = "no"
 
 
 class Scaffold(Record):
@@ -304,6 +334,7 @@ if TYPE_CHECKING:
         | AttachLoop
         | CheckFilesystem
         | MountFilesystem
+        | ServeFilesystem
         | MountTree
         | MountOverlay
         | MountPersistent

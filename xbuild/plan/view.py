@@ -158,8 +158,9 @@ class View:
 
         request, ids = self._request, self._ids
         image, volume = request.target, disk.root.name
-        self._add(*open_steps(disk))
-        if request.ephemeral:
+        if not disk.is_served:  # or else it was opened before process 1 was there
+            self._add(*open_steps(disk))
+        if self._is_overlay:
             in_user_namespace = ids.outer is not None
             self._add(
                 steps.MountOverlay(
@@ -172,22 +173,16 @@ class View:
 
     def _mount_volumes(self, disk: Disk) -> None:
         """Show the image's other file systems where its fstab says."""
+        from xbuild.plan.disk import show_volume  # only for images
+
         for seat in disk.seats:
             create = self._create_if_missing(seat.place, "directory", seat.target)
-            self._add(
-                steps.Bind(
-                    disk.image,
-                    seat.place.path,
-                    seat.volume.read_only,
-                    recursive=False,
-                    id_map=self._volume_map(seat.volume.filesystem),
-                    create=create,
-                    owner=self._ids.owner,
-                    volume=seat.volume.name,
-                )
+            id_map = self._volume_map(seat.volume.filesystem)
+            step, note = show_volume(
+                disk, seat, create, self._ids, id_map=id_map, is_ephemeral=self._is_overlay
             )
-            if self._request.ephemeral:
-                self.notes.append(f"{seat.target} is a mount of its own: read-only in this run")
+            self._add(step)
+            self.notes += [note] if note else []
         self._add(*(steps.ReadOnlyOver(path) for path in disk.closed))
 
     def _volume_map(self, filesystem: str) -> steps.IdMap | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _ctypes
 import os
-import struct
+from _struct import pack
 
 # linux/sched.h, signal.h
 CLONE_VM = 0x00000100
@@ -69,6 +69,7 @@ EROFS = 30
 ENOSYS = 38
 ELOOP = 40
 E2BIG = 7
+ENOEXEC = 8
 
 # sys/mount.h
 MNT_DETACH = 2
@@ -181,10 +182,9 @@ _sethostname = _bind("sethostname", 2)
 _socket = _bind("socket", 3)
 _ioctl = _bind("ioctl", 3)
 _clone = _bind("clone", 4)
-_sleep = _ctypes.dlsym(_libc, "sleep")
-_PAUSE_S = 10
+_getpid = _ctypes.dlsym(_libc, "getpid")
 _STACK_BYTES = 8192
-_pause_stack = (_Char * _STACK_BYTES)()
+_stack = (_Char * _STACK_BYTES)()
 
 _CALL_FAILED = -1
 
@@ -211,17 +211,18 @@ def setns(fd: int, flags: int) -> None:
     _check(_setns(fd, flags))
 
 
-def clone_paused(flags: int) -> int:
-    """Return a child in new namespaces that only waits to be killed (clone(2), sleep(3)).
+def clone_ended(flags: int) -> int:
+    """Return a child in new namespaces that has nothing to do and ends at once (clone(2)).
 
-    It shares this process's memory and runs nothing of it but sleep(3), so that no page is copied;
-    should this process be killed, it ends by itself. One at a time: all use the same stack.
+    It keeps a user namespace alive until it is waited for, and leaves nothing should this process
+    be killed before. It shares this process's memory, so that no page is copied. One at a time:
+    all use the same stack.
     """
-    top = (_ctypes.addressof(_pause_stack) + _STACK_BYTES) & ~0xF
+    top = (_ctypes.addressof(_stack) + _STACK_BYTES) & ~0xF
     # The child inherits a mask under which no handler of ours can run in it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        return _check(_clone(_sleep, top, flags | CLONE_VM | SIGCHLD, _PAUSE_S))
+        return _check(_clone(_getpid, top, flags | CLONE_VM | SIGCHLD, None))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -318,13 +319,13 @@ def fsmount(fd: int, attributes: int, *, label: str) -> int:
 def mount_setattr(fd: int, *, set_: int, userns_fd: int = 0, recursive: bool, label: str) -> None:
     """Add MOUNT_ATTR_* to the mount of ``fd``, IDMAP by ``userns_fd`` (mount_setattr(2))."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    attributes = struct.pack("QQQQ", set_, 0, 0, userns_fd)
+    attributes = pack("QQQQ", set_, 0, 0, userns_fd)
     _raw(_NR_MOUNT_SETATTR, fd, b"", flags, attributes, len(attributes), path=label)
 
 
 def openat2(dirfd: int, path: str, *, flags: int, mode: int = 0, resolve: int) -> int:
     """Open ``path`` under RESOLVE_* restrictions (openat2(2))."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _raw(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how), path=path)
 
 
@@ -347,6 +348,6 @@ def seccomp_filter(instructions: bytes) -> None:
     """Install a filter of struct sock_filter in this process (seccomp(2))."""
     program = (_Char * len(instructions)).from_buffer_copy(instructions)
     count = len(instructions) // 8
-    fprog = struct.pack("HxxxxxxP", count, _ctypes.addressof(program))  # struct sock_fprog
+    fprog = pack("HxxxxxxP", count, _ctypes.addressof(program))  # struct sock_fprog
     flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW
     _raw(_NR_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, fprog, path="seccomp")

@@ -16,7 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan import layers
 
-    OnImage = steps.OpenImage | steps.AttachLoop | steps.CheckFilesystem | steps.MountFilesystem
+    OnImage = (
+        steps.OpenImage
+        | steps.AttachLoop
+        | steps.CheckFilesystem
+        | steps.MountFilesystem
+        | steps.ServeFilesystem
+    )
     Layer = layers.OverlayAt | layers.MountPersistent | layers.MountVolatile | layers.Hide
     Ordinary = (
         OnImage
@@ -107,7 +113,7 @@ def apply(stage: Stage, step: Ordinary) -> None:
             filter_calls(step)
         case steps.OpenImage() | steps.AttachLoop() | steps.CheckFilesystem():
             _apply_to_image(stage, step)
-        case steps.MountFilesystem():
+        case steps.MountFilesystem() | steps.ServeFilesystem():
             _apply_to_image(stage, step)
         case _:
             from xbuild.sandbox.layers import apply_layer  # off the start path
@@ -127,6 +133,10 @@ def _apply_to_image(stage: Stage, step: OnImage) -> None:
             disks.check(stage, step)
         case steps.MountFilesystem():
             disks.mount_filesystem(stage, step)
+        case steps.ServeFilesystem():
+            from xbuild.sandbox import serving
+
+            serving.serve(stage, step)
         case _:
             assert_never(step)
 

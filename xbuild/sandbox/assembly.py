@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.steps import IdMap, Plan
     from xbuild.sandbox.channel import Reports
+    from xbuild.sandbox.disks import AttachedDisk
     from xbuild.sandbox.terminal import ConsoleSender
 else:
     import _signal as signal  # signal itself imports enum
@@ -65,9 +66,13 @@ class Lines:
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
-        self.reports.close_sender()
+        self.close_beginning()
         if self.ending is not None:
             self.ending.close_sender()
+
+    def close_beginning(self) -> None:
+        """Let go of those that serve until the command has started."""
+        self.reports.close_sender()
         if self.console is not None:
             self.console.close()
         if self.control >= 0:
@@ -78,11 +83,16 @@ class ProcessOne:
     """The first process of a container, seen from its parent."""
 
     def __init__(
-        self, plan: Plan, lines: Lines, namespaces: dict[IdMap, int] | None = None
+        self,
+        plan: Plan,
+        lines: Lines,
+        disk: AttachedDisk | None = None,
+        namespaces: dict[IdMap, int] | None = None,
     ) -> None:
         """Fork it in a new PID namespace, in which the caller's later children would be too.
 
-        With ``namespaces`` at hand it is the inner one of two, see ``outer_init``. Raises OSError.
+        ``disk`` has what is served of an image, which it inherits. With ``namespaces`` at hand it
+        is the inner one of two, see ``outer_init``. Raises OSError.
         """
         self._is_inner = namespaces is not None
         is_outer = plan.command.is_process_one and not self._is_inner
@@ -96,8 +106,8 @@ class ProcessOne:
         if self.pid == 0:
             gates = (self._entered, self._mapped)
             if is_outer:
-                in_child(lambda: _outer_process_one(opened, plan, lines, self._mapped))
-            in_child(lambda: _process_one(Stage(opened), plan, lines, gates))
+                in_child(lambda: _outer_process_one(opened, disk, plan, lines, self._mapped))
+            in_child(lambda: _process_one(Stage(opened, disk), plan, lines, gates))
         for fd in opened.values():
             os.close(fd)
 
@@ -160,7 +170,7 @@ class MapGates:
 
 def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoReturn:
     """Be the supervisor: enter the outer user namespace, fork process 1, end as it ends."""
-    index = 0
+    index, stage = 0, Stage({})
     try:
         die_with_parent()
         if os.getppid() != launcher:
@@ -170,16 +180,30 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
                 _enter_outer(step, gates)
+            elif not isinstance(step, BecomeInit | Exec | _LAUNCHERS):
+                apply(stage, step)
         if os.getppid() != launcher:  # it died while a change of credentials left us unbound
             os._exit(EXIT_FAILED)
         index = boundary_of(plan)
-        first = ProcessOne(plan, lines)
+        first = ProcessOne(plan, lines, stage.disk)
         signals.forward_to(first.pid)
         first.write_maps()
     except OSError as error:
         _fail(lines, index, error)
+    if stage.disk is not None and lines.ending is not None:
+        _attend_servers(first.pid, stage.disk, lines, lines.ending, index)
     lines.close_here()
     os._exit(init.wait_for(first.pid))
+
+
+def _attend_servers(
+    first: int, disk: AttachedDisk, lines: Lines, ending: Reports, index: int
+) -> NoReturn:
+    from xbuild.sandbox import serving  # loaded before, by the steps that started them
+
+    lines.close_beginning()
+    serving.let_go(disk)
+    os._exit(serving.attend(first, disk, ending, index))
 
 
 def _enter_outer(step: EnterNamespaces, gates: MapGates) -> None:
@@ -209,13 +233,17 @@ def _become_root(id_map: IdMap) -> None:
 
 
 def _outer_process_one(
-    namespaces: dict[IdMap, int], plan: Plan, lines: Lines, parent: Gate
+    namespaces: dict[IdMap, int],
+    disk: AttachedDisk | None,
+    plan: Plan,
+    lines: Lines,
+    parent: Gate,
 ) -> NoReturn:
     from xbuild.sandbox import outer_init  # off the start path
 
     try:
         die_with_parent()
-        outer_init.run(lambda: ProcessOne(plan, lines, namespaces), lines, parent)
+        outer_init.run(lambda: ProcessOne(plan, lines, disk, namespaces), lines, parent)
     except OSError as error:
         _fail(lines, boundary_of(plan), error)
 
@@ -225,6 +253,8 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
     index = first
     try:
         die_with_parent()
+        if stage.disk is not None:
+            _inherit_servers(stage.disk)
         mapped = gates[1]
         mapped.watch()
         os.setsid()
@@ -247,6 +277,12 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         init.run(plan.command, stage, lines, index)
     except OSError as error:
         _fail(lines, index, error)
+
+
+def _inherit_servers(disk: AttachedDisk) -> None:
+    from xbuild.sandbox import serving  # loaded before, by the steps that started them
+
+    serving.inherit(disk)
 
 
 def _leave_session_keyring() -> None:

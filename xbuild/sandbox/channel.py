@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    Phase = Literal["step", "exec", "loader", "flush"]
+    Phase = Literal["step", "exec", "loader", "flush", "serve"]
 
 _LIMIT = 65536
 
@@ -20,7 +20,8 @@ class Report(Record):
     """Why a run could not start: the step's index in the plan, errno and what it was about.
 
     ``loader``: the command is there, but what the kernel needs to start it is not. ``flush``: it
-    has run, but what it wrote could not be written back.
+    has run, but what it wrote could not be written back. ``serve``: a program that served the image
+    ended before its time, by signal ``errno`` or, if 0, by itself.
     """
 
     phase: Phase

@@ -7,7 +7,7 @@ import os
 from xbuild.errors import EXIT_TIMEOUT, SetupFailed
 from xbuild.plan.lifecycle import LimitTime
 from xbuild.plan.limits import LimitResources
-from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage
+from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage, ServeFilesystem
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
     Lines,
@@ -51,7 +51,7 @@ class Container:
         """
         _open_standard_descriptors()
         relay = self._console_for(self._plan.command.terminal)
-        ending = Reports() if writes_to_image(self._plan) else None
+        ending = Reports() if reports_at_end(self._plan) else None
         console = relay.sender if relay is not None else None
         with (
             Forwarding() as forwarding,
@@ -171,9 +171,12 @@ class Container:
         return explain_report(Report("step", index, error.errno or 0, subject), self._plan)
 
 
-def writes_to_image(plan: Plan) -> bool:
-    """Tell whether a run can leave something to be written back to a disk image."""
-    return any(isinstance(step, OpenImage) and step.is_exclusive for step in plan.steps)
+def reports_at_end(plan: Plan) -> bool:
+    """Tell whether a run has to do with a disk image that can fail it when the command has run."""
+    return any(
+        (isinstance(step, OpenImage) and step.is_exclusive) or isinstance(step, ServeFilesystem)
+        for step in plan.steps
+    )
 
 
 def outer_user_namespace(plan: Plan) -> IdMap | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 
 from xbuild.errors import CannotAttach, DamagedImage, ImageBusy, ImageError, UnsupportedImage
 from xbuild.plan import steps
@@ -23,13 +24,17 @@ def explain_image_report(report: Report, plan: Plan) -> ImageError:
     """Return the error that tells a person about ``report``, which concerns the plan's image."""
     if report.phase == "flush":
         return _unwritten(report, plan.target)
+    if report.phase == "serve":
+        return _lost(report, plan)
     step = plan.steps[report.index]
     if isinstance(step, steps.OpenImage):
         return explain_open(report.errno, step.image, is_exclusive=step.is_exclusive)
     if isinstance(step, steps.AttachLoop):
         return explain_attach(report.errno, report.subject, plan.target)
     if isinstance(step, steps.CheckFilesystem):
-        return _unrepaired(step, plan.target)
+        return explain_check(step, plan.target)
+    if isinstance(step, steps.ServeFilesystem):
+        return _unserved(report, step, plan.target)
     assert isinstance(step, steps.MountFilesystem)
     return explain_mount(report.errno, step, plan.target)
 
@@ -41,6 +46,34 @@ def _unwritten(report: Report, image: HostPath) -> ImageError:
         f" {os.strerror(report.errno)}",
         "is the disk that the image is on full, or failing? df, dmesg; then run it with --fsck",
     )
+
+
+def _lost(report: Report, plan: Plan) -> ImageError:
+    volume, _, said = report.subject.partition("\n")
+    step = next(
+        s for s in plan.steps if isinstance(s, steps.ServeFilesystem) and s.volume == volume
+    )
+    how = f"was ended by {signal.Signals(report.errno).name}" if report.errno else "gave up"
+    reason = f": {said}" if said else ""
+    return ImageError(
+        f"{os.path.basename(step.argv[0])}, which served {_what(step.partition, plan.target)},"
+        f" {how}{reason}",
+        "nothing was written; run it again"
+        if step.read_only
+        else "what was written may be incomplete: repair it with --fsck",
+    )
+
+
+def _unserved(report: Report, step: steps.ServeFilesystem, image: HostPath) -> ImageError:
+    reason = report.subject or os.strerror(report.errno)
+    return ImageError(
+        f"{os.path.basename(step.argv[0])} cannot serve {_what(step.partition, image)}: {reason}",
+        "root has the kernel's own driver: sudo xbuild run; --fsck repairs what can be repaired",
+    )
+
+
+def _what(partition: int, image: HostPath) -> str:
+    return f"partition {partition} of {image}" if partition else image
 
 
 def explain_open(number: int, image: HostPath, *, is_exclusive: bool) -> ImageError:
@@ -85,11 +118,22 @@ def explain_attach(number: int, subject: str, image: HostPath) -> CannotAttach:
     )
 
 
-def _unrepaired(step: steps.CheckFilesystem, image: HostPath) -> DamagedImage:
+def explain_check(step: steps.CheckFilesystem, image: HostPath) -> DamagedImage:
+    """Return the error for a file system that is not sound after its check."""
+    program = os.path.basename(step.argv[0])
+    what = _what(step.partition, image)
+    if program == "btrfs":
+        return DamagedImage(
+            f"btrfs check found errors in {what} (its messages are above)",
+            "it is not repaired: take the files out first (mount -o ro,rescue=all, or btrfs"
+            " restore), then on a copy: btrfs check --repair",
+        )
+    hint = "work on a copy, and see the program's manual page"
+    if program == "xfs_repair":
+        hint = "where its journal is damaged, xfs_repair -L drops it: on a copy"
     return DamagedImage(
-        f"{os.path.basename(step.argv[0])} could not repair partition {step.partition} of {image}"
-        " (its messages are above)",
-        "work on a copy, and see the program's manual page",
+        f"{program} could not repair {what} (its messages are above)",
+        hint,
     )
 
 
@@ -111,7 +155,8 @@ def explain_mount(number: int, step: steps.MountFilesystem, image: HostPath) -> 
         reason = f"the kernel does not accept it ({reason})"
     return DamagedImage(
         f"Cannot mount {what} of {image}: {reason}",
-        "dmesg has the kernel's reason; --fsck repairs what can be repaired",
+        "dmesg has the kernel's reason; "
+        + ("btrfs check may say more" if step.filesystem == "btrfs" else "--fsck may repair it"),
     )
 
 

@@ -123,7 +123,9 @@ def _tree_of(
 
 
 def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
-    """Attach an overlay of the tree and a detached tmpfs, and make it the view."""
+    """Attach an overlay of the tree, or of a volume, and a detached tmpfs."""
+    if step.target != "/":
+        create_mount_point(stage, step.target, step.create, step.owner)
     lower = _tree_of(
         stage,
         step.lower,
@@ -156,7 +158,10 @@ def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     overlay = new_mount("overlay", options, _linux.MOUNT_ATTR_NODEV)
     os.close(lower)
     os.close(changes)
-    become_view(stage, overlay)
+    if step.target == "/":
+        become_view(stage, overlay)
+    else:
+        attach(stage, overlay, step.target)
 
 
 def _sized(size: str | None) -> tuple[tuple[str, str | None], ...]:

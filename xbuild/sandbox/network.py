@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
+from _struct import pack
 
 from xbuild.sandbox import _linux
 
@@ -14,7 +14,7 @@ def loopback_up() -> None:
     """Set IFF_UP on ``lo`` of the current network namespace. Raises OSError."""
     fd = _linux.socket(_linux.AF_INET, _linux.SOCK_DGRAM)
     try:
-        request = struct.pack("16sH22x", _IFNAME, _linux.IFF_UP)
+        request = pack("16sH22x", _IFNAME, _linux.IFF_UP)
         _linux.ioctl(fd, _linux.SIOCSIFFLAGS, request)
     finally:
         os.close(fd)

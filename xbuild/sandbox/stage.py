@@ -22,13 +22,13 @@ _BELOW = _linux.RESOLVE_IN_ROOT | _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_NO
 class Stage:
     """The state of one assembly, alive only in the children that ``apply`` forks."""
 
-    def __init__(self, user_namespaces: dict[IdMap, int]) -> None:
+    def __init__(self, user_namespaces: dict[IdMap, int], disk: AttachedDisk | None = None) -> None:
         self.view = -1  # the root of the container's view, once MountTree made one
         self.layers = 0  # how many mounts of the view lie over the host's root, one on the other
         self.has_own_mounts = False  # whether this process left the host's mount namespace
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
-        self.disk: AttachedDisk | None = None  # the image, where the tree is in one
+        self.disk = disk  # the image, where the tree is in one
         self.kept: set[int] = set()  # descriptors, such as locks, that process 1 holds to its end
         self.limits = -1  # /proc/sys/user, once kept
 

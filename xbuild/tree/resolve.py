@@ -100,6 +100,17 @@ class TreeReader:
         """Return those of ``names`` that the directory has, dangling symlinks too; never raises."""
         raise NotImplementedError
 
+    def mode_of(self, path: GuestPath) -> int | None:
+        """Return the st_mode of what is at ``path``, be it a symlink; None where there is nothing.
+
+        The directories above it must be known to be no symlinks. Raises TargetError.
+        """
+        raise NotImplementedError
+
+    def link_at(self, path: GuestPath) -> str:
+        """Return where the symlink at ``path`` leads, found as by mode_of(). Raises TargetError."""
+        raise NotImplementedError
+
 
 class DirectoryReader(TreeReader):
     """A root filesystem in a directory of this host.
@@ -185,6 +196,24 @@ class DirectoryReader(TreeReader):
                 return tuple(name for name in names if _exists(name, walk.fd))
         except TargetError:
             return ()
+
+    def mode_of(self, path: GuestPath) -> int | None:
+        """Return the st_mode of what is at ``path``: see TreeReader."""
+        try:
+            return os.lstat(path[1:], dir_fd=self.fd).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise TargetError(f"Cannot look up {path} in {self.label}: {error.strerror}") from error
+
+    def link_at(self, path: GuestPath) -> str:
+        """Return where a symlink leads; somebody may have replaced it since: see TreeReader."""
+        try:
+            return os.readlink(path[1:], dir_fd=self.fd)
+        except OSError as error:
+            raise TargetError(
+                f"Cannot read the link {path} in {self.label}: {error.strerror}"
+            ) from error
 
     def open_directory(self, path: GuestPath) -> int:
         """Return a readable descriptor of a directory; the caller closes it. Raises TargetError."""
@@ -323,11 +352,7 @@ def target_error(path: str, error: OSError | ValueError, where: str = "") -> Tar
 
 
 def _exists(name: str, directory_fd: int) -> bool:
-    try:
-        os.lstat(name, dir_fd=directory_fd)
-    except OSError:
-        return False
-    return True
+    return os.access(name, os.F_OK, dir_fd=directory_fd, follow_symlinks=False)
 
 
 def _read_fully(fd: int, limit: int) -> bytes:

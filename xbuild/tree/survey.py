@@ -18,9 +18,8 @@ from xbuild.errors import (
     TargetNotFound,
     UnknownArchitecture,
 )
-from xbuild.record import GuestPath, HostPath, Record
+from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.tree.census import PROGRAM_DIRECTORIES, Census, take_sample
-from xbuild.tree.distribution import read_distribution
 from xbuild.tree.resolve import DirectoryReader
 
 TYPE_CHECKING = False
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     Kind = Literal["directory", "archive", "program", "image"]
 
 SAMPLE = 256  # headers, for a person who asked
-SAMPLE_AT_START = 32  # headers, at each start of a container
+SAMPLE_AT_START = 16  # headers, at each start of a container
 
 SHELLS = (GuestPath("/bin/bash"), GuestPath("/bin/sh"))
 # What speaks for the tree where there is no /bin/sh: Android's, a system's and an initramfs's init.
@@ -99,8 +98,19 @@ def survey(target: HostPath, *, full: bool = False, sample: int = SAMPLE) -> Sur
         return survey_target(reader, full=full, sample=sample)
 
 
+def survey_at_start(reader: DirectoryReader) -> Survey:
+    """Survey a tree as far as running it needs, and quickly: its ``distribution`` is not read.
+
+    Raises as survey_directory() does.
+    """
+    census = Census()
+    take_sample(reader, census, SAMPLE_AT_START)
+    root = os.fstat(reader.fd)
+    return _describe(reader, census, "directory", owner=root.st_uid, owner_gid=root.st_gid)
+
+
 def survey_directory(
-    reader: DirectoryReader, *, full: bool = False, sample: int = SAMPLE_AT_START
+    reader: DirectoryReader, *, full: bool = False, sample: int = SAMPLE
 ) -> Survey:
     """Survey a tree, at a cost that depends on ``sample`` alone and not on the tree's size.
 
@@ -124,6 +134,15 @@ def describe_tree(
 
     Raises NotARootfs, UnknownArchitecture, TargetError when no program speaks for the tree.
     """
+    from xbuild.tree.distribution import read_distribution  # off the start path
+
+    found = _describe(reader, census, kind, owner=owner, owner_gid=owner_gid)
+    return replace(found, distribution=read_distribution(reader))
+
+
+def _describe(
+    reader: TreeReader, census: Census, kind: Kind, *, owner: int, owner_gid: int
+) -> Survey:
     loaders = find_loaders(reader, census)
     leading = _leading(reader, census, loaders)
     if leading is None:
@@ -141,7 +160,7 @@ def describe_tree(
         libc=None if loader is None else libc_of(loader, _resolved(reader, loader)),
         loader=loader,
         shell=_shell(reader),
-        distribution=read_distribution(reader),
+        distribution=None,
         leading_program=program,
         is_merged_usr=_resolved(reader, GuestPath("/bin")) == "/usr/bin",
         owner=owner,

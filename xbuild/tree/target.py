@@ -6,12 +6,13 @@ Off the start path, where a target is a directory.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from typing import BinaryIO
 
 from xbuild.binary.arch import Arch, arch_of
 from xbuild.binary.elf import ELFMAG, ET_CORE, ET_REL, Program, read_program
-from xbuild.errors import DamagedElf, UnknownArchitecture, UnknownFormat
+from xbuild.errors import DamagedElf, NotARootfs, UnknownArchitecture, UnknownFormat
 from xbuild.record import GuestPath, HostPath
 from xbuild.tree.archive import ArchiveReader, is_archive
 from xbuild.tree.census import Census
@@ -55,6 +56,28 @@ def open_target(target: HostPath) -> TreeReader:
         return ArchiveReader(target)
     name, hint = looks_like(header)
     raise UnknownFormat(f"{target} is {name}, not a tree, an archive or a program", hint)
+
+
+def no_tree(path: HostPath) -> NotARootfs:
+    """Return why nothing can be run in a file that is no disk image, saying what it looks like.
+
+    Raises TargetError for one that cannot be read.
+    """
+    header = _beginning(path)
+    if not header:
+        return NotARootfs(
+            f"{path} is an empty file, not a tree or a disk image", "fetch or make it again"
+        )
+    if is_archive(header):
+        return NotARootfs(
+            f"{path} is an archive: nothing can be run in it as it is",
+            f"unpack it first: mkdir TREE && tar -C TREE -xf {shlex.quote(path)}",
+        )
+    if header.startswith(ELFMAG):
+        hint = f"name a tree for it: xbuild run TREE -- {shlex.quote(path)}"
+        return NotARootfs(f"{path} is a program, not a tree or a disk image", hint)
+    name, hint = looks_like(header)
+    return NotARootfs(f"{path} is {name}, not a tree or a disk image", hint)
 
 
 def survey_target(reader: TreeReader, *, full: bool = False, sample: int = SAMPLE) -> Survey:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.crafted import make_tar, merged_usr
-from tests.images import MIB, Spec, make_image
+from tests.images import MIB, Part, Spec, TableKind, make_image
 from xbuild.errors import DamagedImage, ImageError, UnsupportedImage
 from xbuild.image import compressed
 from xbuild.image.compressed import unpack_for_reading
 from xbuild.image.recognise import is_image
-from xbuild.image.survey import survey_image
-from xbuild.record import HostPath
+from xbuild.image.streamed import stream_image
+from xbuild.image.survey import require_root, survey_image
+from xbuild.image.table import read_table
+from xbuild.record import HostPath, replace
 
 TREE = merged_usr("arm64", "/lib/ld-linux-aarch64.so.1")
 
@@ -100,15 +103,91 @@ def test_zeros_alone_have_the_size_that_they_had(tmp_path: Path) -> None:
     os.close(fd)
 
 
+NOISE = random.Random(4).randbytes(12 * MIB)
+LAYOUTS: dict[str, tuple[TableKind, list[Spec]]] = {
+    "mbr": (
+        "mbr",
+        [
+            Part("boot", "vfat", 48 * MIB, {"noise": NOISE, "a": b"b"}, options=("-F", "32")),
+            ("root", "ext4", 32 * MIB, TREE),
+        ],
+    ),
+    "gpt": (
+        "gpt",
+        [
+            ("efi", "vfat", 32 * MIB, {"noise": NOISE}),
+            ("swap", "swap", 16 * MIB, None),
+            ("root", "ext4", 32 * MIB, TREE),
+            ("secret", "luks", 16 * MIB, None),
+            ("group", "lvm", 16 * MIB, None),
+        ],
+    ),
+    "logical": (
+        "mbr",
+        [
+            ("boot", "vfat", 32 * MIB, {"noise": NOISE}),
+            ("", "extended", 60 * MIB, None),
+            ("home", "ext4", 16 * MIB, {"me/x": b""}),
+            ("root", "ext4", 32 * MIB, TREE),
+        ],
+    ),
+    "none": ("none", [("root", "ext4", 32 * MIB, TREE)]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_as_much_is_seen_as_in_a_raw_image(tmp_path: Path, name: str) -> None:
+    table, layout = LAYOUTS[name]
+    image = make_image(tmp_path / "image", table=table, layout=layout)
+    packed = HostPath(f"{image}.gz")
+    Path(packed).write_bytes(gzip.compress(Path(image).read_bytes(), 1))
+    found, known = survey_image(packed), survey_image(image)
+    assert found.root is not None
+    assert found.tree is not None
+    assert known.tree is not None
+    tree = replace(found.tree, target=known.tree.target)
+    hints = replace(found, path=image, compression="", tree=tree, partitions=known.partitions)
+    assert hints == known
+    for one, other in zip(found.partitions, known.partitions, strict=True):
+        assert replace(one, hint="") == replace(other, hint="")  # hints name the file
+
+
+def test_what_tells_nothing_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, layout = LAYOUTS["gpt"]
+    image = make_image(tmp_path / "image", table=table, layout=layout)
+    luks = read_table(image).partitions[3]
+    with open(image, "r+b") as file:
+        file.seek(luks.offset + MIB)
+        file.write(NOISE)
+    packed = HostPath(f"{image}.gz")
+    Path(packed).write_bytes(gzip.compress(Path(image).read_bytes(), 1))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    streamed = stream_image(packed)
+    used = os.fstat(streamed.fd).st_blocks * 512
+    os.close(streamed.fd)
+    assert streamed.size == os.path.getsize(image)
+    assert not streamed.passed_by
+    assert used < os.stat(image).st_blocks * 512 - 20 * MIB
+
+
 def test_room_is_left_to_others(
     tmp_path: Path, raw: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What can be known in little room is; and the root, that it was not looked into, and why."""
     room = os.statvfs("/var/tmp")
     monkeypatch.setenv("TMPDIR", "/var/tmp")
     monkeypatch.setattr(compressed, "RESERVE", room.f_blocks * room.f_frsize * 2)
-    (tmp_path / "image.gz").write_bytes(gzip.compress(raw))
+    packed = HostPath(str(tmp_path / "image.gz"))
+    Path(packed).write_bytes(gzip.compress(raw))
+    found = survey_image(packed)
+    kinds = [p.filesystem.type if p.filesystem else "" for p in found.partitions]
+    assert (kinds, found.root, found.size) == (["vfat", "ext4"], None, len(raw))
+    assert "no room in /var/tmp" in found.partitions[1].problem
+    assert "TMPDIR" in found.partitions[1].hint
+    with pytest.raises(ImageError, match="no room in /var/tmp"):
+        require_root(found)
     with pytest.raises(ImageError, match="/var/tmp has less than") as error:
-        survey_image(HostPath(str(tmp_path / "image.gz")))
+        unpack_for_reading(packed)
     assert "TMPDIR" in error.value.hint
 
 

@@ -153,6 +153,25 @@ def disk(**changes: object) -> Disk:
     return Disk(**(facts | changes))  # type: ignore[arg-type]  # fields by name
 
 
+def served_disk() -> Disk:
+    """Return a card's image as programs serve it for an ordinary user, with /home apart."""
+    program = ("/usr/bin/fuse2fs", "-f", "-s", "-o")
+    home = Volume(
+        3, 2048 * _MIB, _MIB, "ext4", read_only=True, server=(*program, "offset=2147483648,ro")
+    )
+    return disk(
+        root=Volume(
+            2,
+            260 * _MIB,
+            1788 * _MIB,
+            "ext4",
+            check=("/sbin/e2fsck", "-f", "-y"),
+            server=(*program, "offset=272629760"),
+        ),
+        seats=(Seat(home, place("/home"), GuestPath("/home")),),
+    )
+
+
 class Facts(Record):
     """Everything that a plan is made of."""
 

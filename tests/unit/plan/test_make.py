@@ -26,6 +26,7 @@ from tests.unit.plan.records import (
     place,
     private,
     request,
+    served_disk,
     survey,
     user_host,
 )
@@ -95,6 +96,12 @@ CASES: dict[str, Facts] = {
         host=host(privileged=False, own_uids=(SubIds(0, 1000),), has_cgroup_namespaces=False)
     ),
     "ephemeral": facts(request=request(ephemeral=True), host=user_host()),
+    "image-as-a-user": facts(
+        host=user_host(),
+        survey=survey(owner=-1, owner_gid=-1),
+        request=request(target=IMAGE),
+        disk=served_disk(),
+    ),
     "network-none": facts(request=request(network="none", hostname="board-1")),
     "binds-with-scaffolds": facts(**BINDS),
     "layers": facts(
@@ -237,7 +244,9 @@ def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
     assert isinstance(plan.command, steps.Exec)
     first = kinds.index(steps.PrivateMounts)
     own = {lifecycle.LockTree, lifecycle.Enlist, lifecycle.LimitTime, limits.LimitResources}
-    assert set(kinds[:first]) <= {*own, steps.EnterNamespaces, steps.BecomeInit}
+    outside = {steps.OpenImage, steps.CheckFilesystem, steps.ServeFilesystem}  # mounts of their own
+    allowed = {*own, steps.EnterNamespaces, steps.BecomeInit, *outside}
+    assert set(kinds[:first]) <= allowed
     after = kinds[kinds.index(steps.Pivot) :]
     assert not {steps.Bind, steps.MountTree, steps.MountOverlay, steps.Scaffold} & set(after)
     assert steps.EnterNamespaces in after

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
+from xbuild.plan.kernel import kernel_version
 from xbuild.plan.restrictions import (
-    kernel_version,
     why_no_private_binfmt,
     why_no_user_namespace,
 )

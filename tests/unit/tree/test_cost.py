@@ -26,10 +26,14 @@ LISTINGS = 40
 SURVEY = """
 import os, sys
 from xbuild.tree.resolve import DirectoryReader
-from xbuild.tree.survey import survey_directory
+from xbuild.tree.survey import SAMPLE_AT_START, survey_at_start, survey_directory
+sample = int(sys.argv[2])
 os.access("/begin", 0)
 with DirectoryReader(sys.argv[1]) as reader:
-    survey_directory(reader, sample=int(sys.argv[2]))
+    if sample == SAMPLE_AT_START:
+        survey_at_start(reader)
+    else:
+        survey_directory(reader, sample=sample)
 os.access("/end", 0)
 """
 
@@ -91,7 +95,16 @@ def test_a_survey_at_start_is_cheaper_than_one_for_a_person(
 def test_no_file_is_written_or_changed(small_tree: HostPath, tmp_path: Path) -> None:
     calls = system_calls(small_tree, SAMPLE, tmp_path / "trace")
     # Opening is with O_RDONLY or O_PATH: see below. The rest reads.
-    reading = {"openat", "close", "read", "fstat", "newfstatat", "readlinkat", "getdents64"}
+    reading = {
+        "openat",
+        "close",
+        "read",
+        "fstat",
+        "newfstatat",
+        "readlinkat",
+        "getdents64",
+        "faccessat2",
+    }
     assert set(calls) <= reading | {"lseek", "fcntl", "ioctl", "mmap", "munmap", "brk", "statx"}
     trace = (tmp_path / "trace").read_text()
     assert "O_WRONLY" not in trace
