@@ -141,6 +141,9 @@ OPTIONS = (
         ("--name",), "one", "Be called so by xbuild ps, exec, stop [from the tree's name].", "NAME"
     ),
     Option(("--exclusive",), "nothing", "Have the tree alone, or fail and say who uses it."),
+    Option(
+        ("--as-pid1",), "nothing", "Give the command the process number 1, as an init wants it."
+    ),
     Option(("--timeout",), "one", "End the run after so long: 90, 15m, 2h; status 124.", "TIME"),
     Option(
         ("--idle-timeout",),

@@ -63,6 +63,7 @@ def build_request(parsed: Parsed) -> Request:
         fsck="fsck" in parsed.flags,
         name=_name(parsed.one("name")),
         exclusive="exclusive" in parsed.flags,
+        as_pid1="as_pid1" in parsed.flags,
         timeout_s=_seconds(parsed, "timeout"),
         idle_timeout_s=_seconds(parsed, "idle_timeout"),
         kill_timeout_s=_seconds(parsed, "kill_timeout") or KILL_TIMEOUT_S,

@@ -183,6 +183,8 @@ def _command(step: steps.Exec) -> str:
     words = [shlex.join(step.argv), f"in {step.directory}{fallback}", f"as {step.uid}:{step.gid}"]
     if step.personality is not None:
         words.append("in 32-bit mode")
+    if step.is_process_one:
+        words.append("as process 1, below one of xbuild's")
     if step.terminal:
         words.append("on a terminal of its own")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in step.environment)

@@ -7,7 +7,7 @@ import stat
 
 from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound, UsageError
 from xbuild.record import GuestPath, Record
-from xbuild.tree.resolve import MAXSYMLINKS
+from xbuild.tree.resolve import MAXSYMLINKS, DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,10 +112,12 @@ def read_guest(
 
 def _read_links(reader: TreeReader) -> tuple[tuple[str, str], ...]:
     from xbuild.plan.layering import read_links  # off the start path
-    from xbuild.tree.resolve import DirectoryReader
 
     if not isinstance(reader, DirectoryReader):
-        raise UsageError("--volatile shows a directory's tree, and this is an image")
+        raise UsageError(
+            "--volatile yes needs a tree in a directory, or an image that is mounted",
+            "--volatile overlay discards all changes and works with any tree",
+        )
     return read_links(reader)
 
 

@@ -223,6 +223,7 @@ def _exec_step(
         request.terminal,
         top if request.directory is None and home != top else None,
         request.held,
+        request.as_pid1,
     )
 
 

@@ -103,3 +103,4 @@ class Request(Record):
     timeout_s: float | None = None
     idle_timeout_s: float | None = None
     kill_timeout_s: float = 10.0
+    as_pid1: bool = False  # the command is process 1 of its PID namespace

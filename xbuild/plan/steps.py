@@ -317,6 +317,7 @@ class Exec(Record):
     is None where the user namespace denies setgroups(2). ``terminal`` lists which of descriptors
     0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild. ``is_only_held``:
     nothing is run, and the container lives for those that join it, until it is told to end.
+    ``is_process_one``: the command has the number 1, below a process 1 of xbuild's.
     """
 
     argv: tuple[str, ...]
@@ -329,6 +330,7 @@ class Exec(Record):
     terminal: tuple[int, ...] = ()
     fallback: GuestPath | None = None
     is_only_held: bool = False
+    is_process_one: bool = False
 
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _ctypes
 import os
-import struct
+from _struct import calcsize, pack, unpack, unpack_from
 
 from xbuild.sandbox import _linux
 
@@ -35,7 +35,7 @@ _BACKLOG = 64
 _MESSAGE_BYTES = 4096
 _DESCRIPTORS = 8
 _CONTROL = "@Nii"  # struct cmsghdr
-_CONTROL_BYTES = struct.calcsize(_CONTROL)
+_CONTROL_BYTES = calcsize(_CONTROL)
 _HEADER = "@PIPNPNi0P"  # struct msghdr
 
 _bind = _linux.libc_function("bind", 3)
@@ -60,9 +60,9 @@ class _Memory:
 
 def _header(content: _Memory, control: _Memory) -> _Memory:
     """Return a struct msghdr of one piece."""
-    piece = _Memory(struct.pack("@PN", content.address, content.size))
+    piece = _Memory(pack("@PN", content.address, content.size))
     where = control.address if control.size else 0
-    packed = struct.pack(_HEADER, 0, 0, piece.address, 1, where, control.size, 0)
+    packed = pack(_HEADER, 0, 0, piece.address, 1, where, control.size, 0)
     return _Memory(packed, piece, content, control)
 
 
@@ -75,7 +75,7 @@ def ioctl_number(fd: int, request: int) -> int:
     """Send a request that is answered by a number (ioctl(2))."""
     answer = _Memory(bytes(4))
     _linux.checked(_linux.libc_function("ioctl", 3)(fd, request, answer.address))
-    (number,) = struct.unpack("i", answer.content())
+    (number,) = unpack("i", answer.content())
     return int(number)
 
 
@@ -83,7 +83,7 @@ def listen_at(path: str) -> int:
     """Return a non-blocking socket for messages that listens at a new file (unix(7))."""
     fd = _linux.socket(AF_UNIX, SOCK_SEQPACKET | os.O_NONBLOCK)
     try:
-        address = struct.pack("H", AF_UNIX) + os.fsencode(path) + b"\0"
+        address = pack("H", AF_UNIX) + os.fsencode(path) + b"\0"
         _linux.checked(_bind(fd, address, len(address)), path)
         _linux.checked(_listen(fd, _BACKLOG), path)
     except OSError:
@@ -101,26 +101,26 @@ def accept(fd: int) -> int:
 
 def peer_pid(fd: int) -> int:
     """Return who connected, as this PID namespace numbers it: 0 for a process outside of it."""
-    credentials, size = _Memory(bytes(12)), _Memory(struct.pack("I", 12))
+    credentials, size = _Memory(bytes(12)), _Memory(pack("I", 12))
     _linux.checked(
         _linux.libc_function("getsockopt", 5)(
             fd, SOL_SOCKET, SO_PEERCRED, credentials.address, size.address
         )
     )
-    (pid,) = struct.unpack_from("i", credentials.content())
+    (pid,) = unpack_from("i", credentials.content())
     return int(pid)
 
 
 def signal_when_ready(fd: int) -> None:
     """Have SIGIO sent to this process whenever something happens on a socket (socket(7))."""
-    _linux.ioctl(fd, FIOSETOWN, struct.pack("i", os.getpid()))
-    _linux.ioctl(fd, FIOASYNC, struct.pack("i", 1))
+    _linux.ioctl(fd, FIOSETOWN, pack("i", os.getpid()))
+    _linux.ioctl(fd, FIOASYNC, pack("i", 1))
 
 
 def send(fd: int, content: bytes, descriptors: tuple[int, ...] = ()) -> None:
     """Send one message, with descriptors, unless it would have to wait."""
-    rights = struct.pack(f"{len(descriptors)}i", *descriptors)
-    control = struct.pack(_CONTROL, _CONTROL_BYTES + len(rights), SOL_SOCKET, SCM_RIGHTS) + rights
+    rights = pack(f"{len(descriptors)}i", *descriptors)
+    control = pack(_CONTROL, _CONTROL_BYTES + len(rights), SOL_SOCKET, SCM_RIGHTS) + rights
     with_rights = _Memory(control if descriptors else b"")
     message = _header(_Memory(content), with_rights)
     _linux.checked(
@@ -138,10 +138,10 @@ def receive(fd: int) -> tuple[bytes, tuple[int, ...]]:
     message = _header(content, control)
     flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC
     size = _linux.checked(_linux.libc_function("recvmsg", 3)(fd, message.address, flags))
-    filled = struct.unpack(_HEADER, message.content())[5]
+    filled = unpack(_HEADER, message.content())[5]
     descriptors: tuple[int, ...] = ()
     if filled >= _CONTROL_BYTES:
-        (length, _, _) = struct.unpack_from(_CONTROL, control.content())
+        (length, _, _) = unpack_from(_CONTROL, control.content())
         count = (length - _CONTROL_BYTES) // 4
-        descriptors = struct.unpack_from(f"{count}i", control.content(), _CONTROL_BYTES)
+        descriptors = unpack_from(f"{count}i", control.content(), _CONTROL_BYTES)
     return content.content()[:size], descriptors

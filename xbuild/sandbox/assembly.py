@@ -45,6 +45,7 @@ class Lines:
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
     At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
+    What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Lines:
         ending: Reports | None = None,
         control: int = -1,
         locks: tuple[int, ...] = (),
+        keeper: int = -1,
     ) -> None:
         self.reports = reports
         self.console = console
         self.ending = ending
         self.control = control
         self.locks = locks
+        self.keeper = keeper
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -80,35 +83,55 @@ class Lines:
 class ProcessOne:
     """The first process of a container, seen from its parent."""
 
-    def __init__(self, plan: Plan, lines: Lines, disk: AttachedDisk | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        lines: Lines,
+        disk: AttachedDisk | None = None,
+        namespaces: dict[IdMap, int] | None = None,
+    ) -> None:
         """Fork it in a new PID namespace, in which the caller's later children would be too.
 
-        ``disk`` has what is served of an image, which it inherits. Raises OSError.
+        ``disk`` has what is served of an image, which it inherits. With ``namespaces`` at hand it
+        is the inner one of two, see ``outer_init``. Raises OSError.
         """
+        self._is_inner = namespaces is not None
+        is_outer = plan.command.is_process_one and not self._is_inner
         self._proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._entered, self._mapped = Gate(), Gate()
-        self._inner = _inner_map(plan)
+        self._inner = None if is_outer else _inner_map(plan)
         # Made before the PID namespace: their maps are written by way of this process's /proc.
-        namespaces = open_user_namespaces(plan)
+        opened = open_user_namespaces(plan) if namespaces is None else namespaces
         _linux.unshare(_linux.CLONE_NEWPID)
         self.pid = os.fork()
         if self.pid == 0:
             gates = (self._entered, self._mapped)
-            in_child(lambda: _process_one(Stage(namespaces, disk), plan, lines, gates))
-        for fd in namespaces.values():
+            if is_outer:
+                in_child(lambda: _outer_process_one(opened, disk, plan, lines, self._mapped))
+            in_child(lambda: _process_one(Stage(opened, disk), plan, lines, gates))
+        for fd in opened.values():
             os.close(fd)
 
     def write_maps(self) -> None:
         """Write its inner id maps once it asks; it may die instead. Raises OSError."""
         if self._inner is None or not self._entered.wait():
             return
-        path = str(self.pid)
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc_fd)
+        directory = self.open_directory()
         try:
             write_map(self._inner, directory)
         finally:
             os.close(directory)
         self._mapped.open()
+
+    def open_directory(self) -> int:
+        """Return a descriptor of its directory in the proc of the host. Raises OSError."""
+        path = str(self.pid)
+        if self._is_inner:  # the number that fork(2) returned is of the outer PID namespace
+            flags = os.O_RDONLY | os.O_CLOEXEC
+            fd = os.open("thread-self/children", flags, dir_fd=self._proc_fd)
+            with open(fd, encoding="ascii") as file:
+                path = file.read().split()[0]
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc_fd)
 
 
 def _inner_map(plan: Plan) -> IdMap | None:
@@ -208,6 +231,22 @@ def _become_root(id_map: IdMap) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     die_with_parent()
+
+
+def _outer_process_one(
+    namespaces: dict[IdMap, int],
+    disk: AttachedDisk | None,
+    plan: Plan,
+    lines: Lines,
+    parent: Gate,
+) -> NoReturn:
+    from xbuild.sandbox import outer_init  # off the start path
+
+    try:
+        die_with_parent()
+        outer_init.run(lambda: ProcessOne(plan, lines, disk, namespaces), lines, parent)
+    except OSError as error:
+        _fail(lines, boundary_of(plan), error)
 
 
 def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate]) -> NoReturn:

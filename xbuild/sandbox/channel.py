@@ -88,6 +88,14 @@ class Reports:
         """Let go of the sending end in this process."""
         os.close(self._write)
 
+    def wait(self, seconds: float) -> bool:
+        """Wait so long until something can be received; False where it cannot."""
+        import select  # off the start path
+
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def receive(self) -> Report | None:
         """Wait for a report, or for None once every sender is gone (call in the launcher)."""
         if self._content is None:

@@ -80,7 +80,8 @@ def become(command: Exec, reports: Reporting, index: int, terminal: str | None) 
     """Become the command, in a child of process 1: as another user, or on a terminal."""
     try:
         signals.restore_defaults()
-        os.setsid()
+        if not command.is_process_one:  # that leads a session already
+            os.setsid()
         _arrange_descriptors(command, terminal)
         _become_user(command)
         _prepare(command)

@@ -58,7 +58,9 @@ class Container:
             Standing(self._plan) as standing,
             self._limited_resources() as groups,
         ):
-            lines = Lines(Reports(), console, ending, standing.control, standing.locks)
+            lines = Lines(
+                Reports(), console, ending, standing.control, standing.locks, self._keeper()
+            )
             with groups.entered():
                 watched = self._start(lines)
             try:
@@ -80,6 +82,14 @@ class Container:
             raise explain_report(report, self._plan)
         deadline.raise_if_passed()
         return status
+
+    def _keeper(self) -> int:
+        if not self._plan.command.is_process_one:
+            return -1
+        import socket  # off the start path
+
+        self._kept, theirs = socket.socketpair()
+        return theirs.detach()
 
     def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
         if not terminal:

@@ -19,6 +19,7 @@ from xbuild.errors import TimedOut
 from xbuild.record import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from xbuild.plan.lifecycle import LimitTime
@@ -120,13 +121,23 @@ def activity_below(pid: int) -> Activity:
     """
     written = ticks = 0
     with suppress(OSError):
-        namespace = os.readlink(f"/proc/{pid}/ns/pid_for_children")
+        namespaces = set(_namespaces_below(pid))
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError, ValueError):
-                if os.readlink(f"/proc/{entry}/ns/pid") == namespace:
+                if os.readlink(f"/proc/{entry}/ns/pid") in namespaces:
                     ticks += _ticks(entry)
                     written += _written(entry)
     return Activity(written, ticks)
+
+
+def _namespaces_below(pid: int) -> Iterator[str]:
+    """Yield the PID namespaces that a process and its children give to their children."""
+    with suppress(OSError):
+        yield os.readlink(f"/proc/{pid}/ns/pid_for_children")
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            children = file.read().split()
+        for child in children:
+            yield os.readlink(f"/proc/{child}/ns/pid_for_children")
 
 
 def _ticks(pid: str) -> int:

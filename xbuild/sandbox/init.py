@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from xbuild.sandbox import _linux, signals
+from xbuild.sandbox import _linux, _unix, signals
 from xbuild.sandbox.channel import Report
 from xbuild.sandbox.command import become, close_all_but, spawn
 from xbuild.sandbox.service import Service
@@ -43,9 +43,11 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
     kept = _kept_to_the_end(stage, lines)
-    close_all_but({*kept, *reporting, *_descriptors_of(lines)})
+    close_all_but({*kept, *reporting, lines.keeper, *_descriptors_of(lines)})
     signals.hold_back_for_init()
     service = Service(lines.control, command)
+    if command.is_process_one:
+        _give_up_place(service, command, lines, index, kept)
     child = 0 if command.is_only_held else _start(command, lines, index)
     close_all_but({*_descriptors_of(lines), *kept})
     _linux.prctl_name(b"xbuild-init")
@@ -54,6 +56,27 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     if stage.disk is not None:
         _write_back(stage.disk, lines, index)
     os._exit(status)
+
+
+def _give_up_place(
+    service: Service, command: Exec, lines: Lines, index: int, kept: set[int]
+) -> NoReturn:
+    """Become the command, and leave a child that serves those who join.
+
+    The guest can kill that one, as an init does when it shuts down: what must stay open for as
+    long as anything runs is out of its reach, on the way to somebody who never reads it.
+    """
+    _unix.send(lines.keeper, b"\0", tuple(fd for fd in kept if fd >= 0))
+    if os.fork() == 0:
+        close_all_but(kept)
+        for number in range(3):
+            os.dup2(os.open("/dev/null", os.O_RDWR), number)
+        _linux.prctl_name(b"xbuild-service")
+        service.begin()
+        _serve_until(0, service)
+        os._exit(0)
+    terminal = lines.console.hand_over() if lines.console is not None else None
+    become(command, lines.reports, index, terminal)
 
 
 def _start(command: Exec, lines: Lines, index: int) -> int:

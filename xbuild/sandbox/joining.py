@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _KILLED = 128 + signal.SIGKILL
 _ANSWER_BYTES = 4096
+_PATIENCE_S = 30.0
 
 
 class Joining(Record):
@@ -78,7 +79,14 @@ def join(running: Running, joining: Joining) -> int:
 
 def _new_terminal(running: Running, connection: socket.socket, relay: Relay) -> tuple[int, str]:
     _send(connection, ("terminal",))
-    message, descriptors, _, _ = socket.recv_fds(connection, _ANSWER_BYTES, 1)
+    connection.settimeout(_PATIENCE_S)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(connection, _ANSWER_BYTES, 1)
+    except TimeoutError:
+        raise _deaf(running) from None
+    except OSError as error:
+        raise _gone(running) from error
+    connection.settimeout(None)
     match marshal.loads(message) if message else ():
         case ("terminal", str(path)) if descriptors:
             relay.sender.furnish(descriptors[0])
@@ -99,11 +107,13 @@ def _start(running: Running, connection: socket.socket, joining: Joining, path: 
         descriptors = [file.fileno(), *reports.descriptors(), 0, 1, 2]
         socket.send_fds(connection, [marshal.dumps(("start", path))], descriptors)
     reports.close_sender()
+    if not reports.wait(_PATIENCE_S):
+        raise _deaf(running)
     report = reports.receive()
     if report is not None:
         raise explain_report(report, _as_plan(running, joining))
     if _is_ready(connection):
-        answer = marshal.loads(connection.recv(_ANSWER_BYTES, socket.MSG_PEEK) or marshal.dumps(()))
+        answer = _answer(connection, socket.MSG_PEEK)
         if answer[:1] == ("failed",):
             raise ContainerFailed(
                 f"Container {running.name} cannot start a process: {os.strerror(answer[1])}",
@@ -124,6 +134,13 @@ def _gone(running: Running) -> ContainerFailed:
     return ContainerFailed(f"Container {running.name} has just ended", "xbuild ps lists the others")
 
 
+def _deaf(running: Running) -> ContainerFailed:
+    return ContainerFailed(
+        f"Container {running.name} does not answer",
+        "it is stopped (SIGSTOP), or the guest has ended what serves those who join",
+    )
+
+
 def _send(connection: socket.socket, message: tuple[Any, ...]) -> None:
     """Send a message; one that comes too late is lost (Any: strings and numbers)."""
     try:
@@ -132,10 +149,10 @@ def _send(connection: socket.socket, message: tuple[Any, ...]) -> None:
         return
 
 
-def _answer(connection: socket.socket) -> tuple[Any, ...]:
+def _answer(connection: socket.socket, flags: int = 0) -> tuple[Any, ...]:
     """Wait for an answer; an empty one once the other side is gone (Any: as it was sent)."""
     try:
-        content = connection.recv(_ANSWER_BYTES)
+        content = connection.recv(_ANSWER_BYTES, flags)
     except ConnectionResetError:
         return ()
     answer: tuple[Any, ...] = marshal.loads(content) if content else ()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import marshal
 import os
-import struct
+from _struct import pack
 
 from xbuild.record import replace
 from xbuild.sandbox import _linux, _unix, signals
@@ -148,7 +148,7 @@ class Service:
     def _open_terminal(self, connection: int, guest: _Guest) -> None:
         try:
             primary = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-            _linux.ioctl(primary, TIOCSPTLCK, struct.pack("i", 0))
+            _linux.ioctl(primary, TIOCSPTLCK, pack("i", 0))
             path = f"/dev/pts/{_unix.ioctl_number(primary, TIOCGPTN)}"
             guest.inside = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:

@@ -100,6 +100,12 @@ def next_for_init() -> int:
     return signal.sigwait(_OF_INIT)
 
 
+def next_for_init_within(seconds: float) -> int | None:
+    """Do the same, for so long; None if there is none (sigtimedwait(2))."""
+    found = signal.sigtimedwait(_OF_INIT, seconds)
+    return None if found is None else found.si_signo
+
+
 def send_as_terminal(child: int, number: int) -> None:
     """Send a signal as a terminal would: what a key sends goes to the whole process group."""
     as_typed = _TO_THE_GROUP.get(number)
