@@ -132,17 +132,16 @@ OPTIONS = (
         "one",
         "Of an image: the root's, by number or label.",
         "N|LABEL",
-        in_profile=False,
     ),
     Option(
         ("--subvolume",),
         "one",
         "Of a btrfs image: the root's [its default].",
         "PATH",
-        in_profile=False,
     ),
-    Option(("--fsck",), "nothing", "Of an image: repair it first.", in_profile=False),
+    Option(("--fsck",), "nothing", "Of an image: repair it first."),
     Option(("--profile",), "many", "Take settings from a profile.", "NAME|FILE", in_profile=False),
+    Option(("--no-settings",), "nothing", "Leave TREE.xbuild.toml unread.", in_profile=False),
     Option(("--dry-run",), "nothing", "Print the plan and do nothing.", in_profile=False),
     Option(("--json",), "nothing", "With --dry-run: print it as JSON.", in_profile=False),
     Option(
@@ -154,6 +153,14 @@ OPTIONS = (
 )
 
 
+class Setting(Record):
+    """What was said of an option, where: a profile's path, or the command line."""
+
+    key: str
+    value: str
+    origin: str
+
+
 class Parsed:
     """A command line taken apart: the tree, the command, and what was said of each option."""
 
@@ -162,6 +169,7 @@ class Parsed:
         self.command: tuple[str, ...] = ()
         self.flags: set[str] = set()
         self.values: dict[str, list[str]] = {}
+        self.profiled: tuple[Setting, ...] = ()  # what values and flags have from profiles
 
     def one(self, key: str) -> str | None:
         """Return the value of an option that counts once: the last one said."""

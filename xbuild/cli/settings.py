@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
+SETTINGS_SUFFIX = ".xbuild.toml"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
 # Options whose meaning is in cli.mounts, which is off the start path.
@@ -29,6 +30,9 @@ def build_request(parsed: Parsed) -> Request:
     """Turn a command line into a request. Raises UsageError, ProfileError."""
     assert parsed.target is not None
     profiles = parsed.many("profile")
+    beside = settings_beside(parsed.target)
+    if "no_settings" not in parsed.flags and os.path.exists(beside):
+        profiles = [beside, *profiles]
     if DEFAULT_PROFILE not in profiles and _has_own_default():
         profiles = [DEFAULT_PROFILE, *profiles]
     if profiles:
@@ -138,6 +142,11 @@ def _users(value: str | None) -> UsersChoice:
 
 def _capabilities(parsed: Parsed, key: str) -> tuple[str, ...]:
     return tuple(name for text in parsed.many(key) for name in capability_names(text))
+
+
+def settings_beside(target: str) -> HostPath:
+    """Return where a tree's or an image's own settings are: beside it, never in it."""
+    return HostPath(os.path.realpath(on_host(target)) + SETTINGS_SUFFIX)
 
 
 def _has_own_default() -> bool:

@@ -13,9 +13,13 @@ SCHEMA = "xbuild.plan/1"
 _VERB_WIDTH = 10
 
 
-def explain(plan: Plan) -> str:
-    """Return the plan as text: the steps in order, then what to know about them."""
+def explain(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
+    """Return the plan as text: the steps in order, then what to know about them.
+
+    ``settings`` are a key, its value and where that was said; everything else is as by default.
+    """
     lines = [f"plan for {plan.target}"]
+    lines += [f"setting: {key} = {value} ({origin})" for key, value, origin in settings]
     for step in plan.steps:
         verb, rest = describe(step)
         lines.append(f"  {verb:<{_VERB_WIDTH}} {rest}".rstrip())
@@ -219,13 +223,14 @@ def _owned(owner: Owner) -> str:
     return f" owned by {owner.uid}:{owner.gid}" if owner.uid or owner.gid else ""
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
     """Return the plan as a JSON document of schema ``xbuild.plan/1`` (docs/json.md)."""
     import json  # off the start path
 
     document = {
         "schema": SCHEMA,
         "target": plan.target,
+        "settings": [{"key": k, "value": v, "origin": o} for k, v, o in settings],
         "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
         "notes": list(plan.notes),
     }
