@@ -75,9 +75,14 @@ OPTIONS = (
     Option(
         ("--network",),
         "one",
-        "host shares the host's network [default], none has loopback only.",
-        "host|none",
-        ("host", "none"),
+        "The host's [default], loopback only, its own by slirp4netns; as root: an interface.",
+        "host|none|private|veth|bridge:NAME",
+    ),
+    Option(
+        ("--port", "-p"),
+        "many",
+        "With a network of its own: a port of the host's leads inside.",
+        "[IP:]HOST[:GUEST][/udp]",
     ),
     Option(("--interpreter",), "one", "Use this static qemu-user.", "PATH"),
     Option(("--cpu",), "one", "The processor that qemu emulates (its -cpu).", "MODEL"),

@@ -14,7 +14,7 @@ from xbuild.record import HostPath
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
-    from xbuild.plan.request import BinfmtChoice, NetworkChoice, UsersChoice
+    from xbuild.plan.request import BinfmtChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
 SETTINGS_SUFFIX = ".xbuild.toml"
@@ -23,6 +23,7 @@ _LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
 # Options whose meaning is in cli.mounts, which is off the start path.
 _MOUNT_KEYS = frozenset(("overlay", "overlay_ro", "inaccessible", "volatile", "persist"))
 _LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
+_NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -54,7 +55,6 @@ def build_request(parsed: Parsed) -> Request:
         hostname=_hostname(parsed.one("hostname")),
         read_only="read_only" in parsed.flags,
         ephemeral="ephemeral" in parsed.flags,
-        network=_network(parsed.one("network")),
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
         interpreter=None if interpreter is None else on_host(interpreter),
@@ -84,6 +84,10 @@ def build_request(parsed: Parsed) -> Request:
         from xbuild.cli.limits import with_limits
 
         request = with_limits(request, parsed)
+    if parsed.values.keys() & _NETWORK_KEYS:
+        from xbuild.cli.networks import with_network
+
+        request = with_network(request, parsed)
     return request
 
 
@@ -98,6 +102,10 @@ def check_value(key: str, text: str) -> None:
             from xbuild.cli.limits import read_limit  # off the start path
 
             read_limit(key, text)
+        case "network" | "port":
+            from xbuild.cli import networks  # off the start path
+
+            networks.network(text) if key == "network" else networks.forward(text)
         case "tmpfs":
             tmpfs(text)
         case "setenv":
@@ -124,10 +132,6 @@ def _check_mount(key: str, text: str) -> None:
         check[key](text)
     else:
         guest_path(text, "--inaccessible")
-
-
-def _network(value: str | None) -> NetworkChoice:
-    return "none" if value == "none" else "host"
 
 
 def _binfmt(value: str | None) -> BinfmtChoice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import layers, lifecycle, limits, privileges, steps
+from xbuild.plan import layers, lifecycle, limits, networks, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -130,6 +130,12 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "root", f"an empty tmpfs with {source}/usr{marks}; links {names}"
         case layers.Hide(target, is_directory):
             return "hide", f"{target} by an empty {'directory' if is_directory else 'file'}"
+        case networks.AttachUserNetwork(program, forwards):
+            ports = "".join(f", {_forward(each)}" for each in forwards)
+            return "network", f"by {program}, run outside{ports}"
+        case networks.AttachVeth(interface, _, guest_interface, _, bridge):
+            end = f"{interface}{'' if bridge is None else f' in {bridge}'}"
+            return "network", f"{guest_interface} inside, {end} outside"
         case privileges.LimitPrivileges():
             return "privileges", _privileges(step)
         case privileges.FilterCalls(name):
@@ -157,6 +163,11 @@ def _time_limits(total_s: float | None, idle_s: float | None, kill_s: float) -> 
     words = [] if total_s is None else [f"at most {total_s:g} s"]
     words += [] if idle_s is None else [f"at most {idle_s:g} s without progress"]
     return f"{', '.join(words)}; then SIGTERM, and SIGKILL {kill_s:g} s later"
+
+
+def _forward(forward: networks.Forward) -> str:
+    outside = f"{forward.host_address}:{forward.host_port}/{forward.protocol}"
+    return f"{outside} leads to port {forward.guest_port}"
 
 
 def _limits(group: limits.ControlGroup) -> str:

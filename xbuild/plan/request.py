@@ -8,7 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    NetworkChoice = Literal["host", "none"]
+    from xbuild.plan.networks import Forward
+
+    NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
     BinfmtChoice = Literal["auto", "private", "host"]
     UsersChoice = Literal["auto", "identity"]
     IdmapChoice = Literal["auto", "idmap", "noidmap"]
@@ -71,6 +73,8 @@ class Request(Record):
     read_only: bool = False
     ephemeral: bool = False
     network: NetworkChoice = "host"
+    bridge: str | None = None
+    forwards: tuple[Forward, ...] = ()
     binfmt: BinfmtChoice = "auto"
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
     from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
     from xbuild.plan.limits import LimitResources
+    from xbuild.plan.networks import AttachUserNetwork, AttachVeth
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
 
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
@@ -267,6 +268,8 @@ class Show(Record):
 
     source: GuestPath
     target: GuestPath
+    create: Create = "no"
+    owner: Owner = Owner()
 
 
 class Pivot(Record):
@@ -359,6 +362,8 @@ if TYPE_CHECKING:
         | Register
         | Hostname
         | LoopbackUp
+        | AttachUserNetwork
+        | AttachVeth
         | LimitPrivileges
         | FilterCalls
         | Exec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from xbuild.plan import privileges, steps
+from xbuild.plan import networks, privileges, steps
 from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
 from xbuild.sandbox.namespaces import forbid_namespaces
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         | steps.Register
         | steps.Hostname
         | steps.LoopbackUp
+        | networks.AttachUserNetwork
+        | networks.AttachVeth
         | privileges.LimitPrivileges
         | privileges.FilterCalls
     )
@@ -115,6 +117,8 @@ def apply(stage: Stage, step: Ordinary) -> None:
             _apply_to_image(stage, step)
         case steps.MountFilesystem() | steps.ServeFilesystem():
             _apply_to_image(stage, step)
+        case networks.AttachUserNetwork() | networks.AttachVeth():
+            network.ask_launcher(stage.network)
         case _:
             from xbuild.sandbox.layers import apply_layer  # off the start path
 

@@ -45,7 +45,8 @@ class Lines:
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
     At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
-    What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it.
+    What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it. On
+    ``network`` process 1 asks the launcher for one, -1 where there is none to be had.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Lines:
         control: int = -1,
         locks: tuple[int, ...] = (),
         keeper: int = -1,
+        network: int = -1,
     ) -> None:
         self.reports = reports
         self.console = console
@@ -63,6 +65,7 @@ class Lines:
         self.control = control
         self.locks = locks
         self.keeper = keeper
+        self.network = network
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -75,8 +78,9 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        if self.control >= 0:
-            os.close(self.control)
+        for fd in (self.control, self.network):
+            if fd >= 0:
+                os.close(fd)
 
 
 class ProcessOne:
@@ -258,6 +262,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         mapped = gates[1]
         mapped.watch()
         os.setsid()
+        stage.network = lines.network
         _leave_session_keyring()
         os.umask(0)
         for index in range(first, last):

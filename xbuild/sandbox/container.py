@@ -7,6 +7,7 @@ import os
 from xbuild.errors import EXIT_TIMEOUT, SetupFailed
 from xbuild.plan.lifecycle import LimitTime
 from xbuild.plan.limits import LimitResources
+from xbuild.plan.networks import AttachUserNetwork, AttachVeth
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage, ServeFilesystem
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.console import Console
     from xbuild.sandbox.deadline import Deadline
+    from xbuild.sandbox.networks import NetworkLine
     from xbuild.sandbox.terminal import Relay
 else:
     import _signal as signal  # signal itself imports enum
@@ -57,15 +59,23 @@ class Container:
             Forwarding() as forwarding,
             Standing(self._plan) as standing,
             self._limited_resources() as groups,
+            self._network() as network,
         ):
             lines = Lines(
-                Reports(), console, ending, standing.control, standing.locks, self._keeper()
+                Reports(),
+                console,
+                ending,
+                standing.control,
+                standing.locks,
+                self._keeper(),
+                network.descriptor,
             )
             with groups.entered():
                 watched = self._start(lines)
             try:
                 forwarding.begin(watched.pid)
                 lines.close_here()
+                network.serve()
                 with self._limited_time(watched.pid) as deadline:
                     self._attend(relay, watched, lines, standing)
                     report = lines.reports.receive()
@@ -114,10 +124,19 @@ class Container:
 
         return Deadline(limit, pid)
 
-    def _limited_resources(self) -> ControlGroups | Unlimited:
+    def _network(self) -> NetworkLine | _Nothing:
+        attached = AttachUserNetwork | AttachVeth
+        step = next((step for step in self._plan.steps if isinstance(step, attached)), None)
+        if step is None:
+            return _Nothing()
+        from xbuild.sandbox.networks import NetworkLine  # off the start path
+
+        return NetworkLine(step)
+
+    def _limited_resources(self) -> ControlGroups | _Nothing:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitResources)), None)
         if limit is None:
-            return Unlimited()
+            return _Nothing()
         from xbuild.sandbox.cgroups import ControlGroups  # off the start path
 
         return ControlGroups(limit)
@@ -200,10 +219,12 @@ class _Forever:
         """Do nothing: it never passes."""
 
 
-class Unlimited:
-    """The control groups of a run without limits: none."""
+class _Nothing:
+    """The control groups of a run without limits, and the network of one that has none to make."""
 
-    def __enter__(self) -> Unlimited:
+    descriptor = -1
+
+    def __enter__(self) -> _Nothing:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -213,9 +234,12 @@ class Unlimited:
         """Return that no limit was reached."""
         return ()
 
-    def entered(self) -> Unlimited:
+    def entered(self) -> _Nothing:
         """Return a context in which nothing is entered."""
         return self
+
+    def serve(self) -> None:
+        """Do nothing: nobody asks."""
 
 
 class _KeptPidNamespace:

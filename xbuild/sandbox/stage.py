@@ -29,6 +29,7 @@ class Stage:
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
         self.disk = disk  # the image, where the tree is in one
+        self.network = -1  # on which the launcher is asked for a network
         self.kept: set[int] = set()  # descriptors, such as locks, that process 1 holds to its end
         self.limits = -1  # /proc/sys/user, once kept
 
