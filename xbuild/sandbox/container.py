@@ -170,7 +170,7 @@ class Container:
         watched = Watched(pid)
         try:
             if outer.writer != "self" and gates.wanted.wait():
-                _write_outer_map(outer, pid)
+                write_outer_map(outer, pid)
                 gates.written.open()
         except OSError as error:
             watched.end()
@@ -281,7 +281,8 @@ class Watched:
             self.wait()
 
 
-def _write_outer_map(id_map: IdMap, pid: int) -> None:
+def write_outer_map(id_map: IdMap, pid: int) -> None:
+    """Write the id maps of a process in a user namespace below this one. Raises OSError."""
     if id_map.writer == "newuidmap":
         _run_map_helper("newuidmap", pid, id_map.uids)
         _run_map_helper("newgidmap", pid, id_map.gids)
