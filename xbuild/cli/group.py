@@ -31,6 +31,8 @@ COMMANDS = {
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
     "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),
     "who": ("xbuild.cli.who", "Show what holds a tree or an image"),
+    "import-nspawn": ("xbuild.cli.import_nspawn", "Translate settings of systemd-nspawn"),
+    "unit": ("xbuild.cli.unit", "Print what starts a container with the machine"),
     "profile": ("xbuild.cli.profile", "List and show profiles"),
 }
 
