@@ -54,6 +54,8 @@ OPTIONS = (
     Option(
         ("--overlay-ro",), "many", "The same, where nothing can be changed.", "LOWER:LOWER...:DST"
     ),
+    Option(("--copy-in",), "many", "Copy from the host before the command starts.", "SRC:DST"),
+    Option(("--copy-out",), "many", "Copy to the host once it has ended, or failed.", "SRC:DST"),
     Option(("--inaccessible",), "many", "Cover a file or directory by an empty one.", "DST"),
     Option(
         ("--setenv", "-E"), "many", "Set a variable inside; without =, pass it on.", "NAME[=VALUE]"

@@ -21,7 +21,9 @@ SETTINGS_SUFFIX = ".xbuild.toml"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
 # Options whose meaning is in cli.mounts, which is off the start path.
-_MOUNT_KEYS = frozenset(("overlay", "overlay_ro", "inaccessible", "volatile", "persist"))
+_MOUNT_KEYS = frozenset(
+    ("overlay", "overlay_ro", "inaccessible", "volatile", "persist", "copy_in", "copy_out")
+)
 _LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
 _NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
@@ -96,7 +98,7 @@ def check_value(key: str, text: str) -> None:
     match key:
         case "bind" | "bind_ro":
             bind(text, read_only=False)
-        case "overlay" | "overlay_ro" | "inaccessible":
+        case "overlay" | "overlay_ro" | "inaccessible" | "copy_in" | "copy_out":
             _check_mount(key, text)
         case "memory" | "cpus" | "pids" | "io_weight":
             from xbuild.cli.limits import read_limit  # off the start path
@@ -127,7 +129,12 @@ def check_value(key: str, text: str) -> None:
 def _check_mount(key: str, text: str) -> None:
     from xbuild.cli import mounts  # off the start path
 
-    check = {"overlay": mounts.overlay, "overlay_ro": mounts.overlay_ro}
+    check = {
+        "overlay": mounts.overlay,
+        "overlay_ro": mounts.overlay_ro,
+        "copy_in": mounts.copy_in,
+        "copy_out": mounts.copy_out,
+    }
     if key in check:
         check[key](text)
     else:

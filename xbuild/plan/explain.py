@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import layers, lifecycle, limits, networks, privileges, steps
+from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -136,6 +136,10 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
         case networks.AttachVeth(interface, _, guest_interface, _, bridge):
             end = f"{interface}{'' if bridge is None else f' in {bridge}'}"
             return "network", f"{guest_interface} inside, {end} outside"
+        case copies.CopyIn(source, target):
+            return "copy in", f"{target} <- {source}"
+        case copies.CopyOut(guest_source, host_target):
+            return "copy out", f"{host_target} <- {guest_source} inside, once the command has ended"
         case privileges.LimitPrivileges():
             return "privileges", _privileges(step)
         case privileges.FilterCalls(name):

@@ -126,6 +126,8 @@ def make_plan(
         *view.steps,
         steps.Pivot(),
         *_inner_steps(request, host, ids, view, emulations),
+        *request.copies_in,
+        *request.copies_out,
         *privilege_steps(request),
         _exec_step(request, survey, guest, ids, emulations),
     ]

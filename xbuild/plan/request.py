@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.copies import CopyIn, CopyOut
     from xbuild.plan.networks import Forward
 
     NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
@@ -88,6 +89,8 @@ class Request(Record):
     inaccessible: tuple[GuestPath, ...] = ()
     volatile: bool = False  # the tree's /usr, read-only, is all that is shown of it
     persist: HostPath | None = None
+    copies_in: tuple[CopyIn, ...] = ()
+    copies_out: tuple[CopyOut, ...] = ()
     setuid: bool = False
     capabilities: tuple[str, ...] = ()  # kept besides the default ones: plan.privileges
     drop_capabilities: tuple[str, ...] = ()

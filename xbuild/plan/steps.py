@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.copies import CopyIn, CopyOut
     from xbuild.plan.layers import Create as Create
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
     from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
@@ -364,6 +365,8 @@ if TYPE_CHECKING:
         | LoopbackUp
         | AttachUserNetwork
         | AttachVeth
+        | CopyIn
+        | CopyOut
         | LimitPrivileges
         | FilterCalls
         | Exec

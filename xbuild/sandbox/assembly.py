@@ -46,7 +46,8 @@ class Lines:
     ``ending`` carries a report from the end of the run, where there is something to write back.
     At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
     What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it. On
-    ``network`` process 1 asks the launcher for one, -1 where there is none to be had.
+    ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
+    are where process 1 gets what is copied in, and puts what is copied out.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Lines:
         locks: tuple[int, ...] = (),
         keeper: int = -1,
         network: int = -1,
+        copies: tuple[int, int] = (-1, -1),
     ) -> None:
         self.reports = reports
         self.console = console
@@ -66,6 +68,7 @@ class Lines:
         self.locks = locks
         self.keeper = keeper
         self.network = network
+        self.copies = copies
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -78,7 +81,7 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        for fd in (self.control, self.network):
+        for fd in (self.control, self.network, *self.copies):
             if fd >= 0:
                 os.close(fd)
 
@@ -263,6 +266,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         mapped.watch()
         os.setsid()
         stage.network = lines.network
+        stage.copies = lines.copies
         _leave_session_keyring()
         os.umask(0)
         for index in range(first, last):

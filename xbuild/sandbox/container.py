@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from xbuild.errors import EXIT_TIMEOUT, SetupFailed
+from xbuild.errors import EXIT_FAILED, EXIT_TIMEOUT, SetupFailed
+from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.lifecycle import LimitTime
 from xbuild.plan.limits import LimitResources
 from xbuild.plan.networks import AttachUserNetwork, AttachVeth
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from xbuild.sandbox.console import Console
     from xbuild.sandbox.deadline import Deadline
     from xbuild.sandbox.networks import NetworkLine
+    from xbuild.sandbox.porter import Porter
     from xbuild.sandbox.terminal import Relay
 else:
     import _signal as signal  # signal itself imports enum
@@ -60,6 +62,7 @@ class Container:
             Standing(self._plan) as standing,
             self._limited_resources() as groups,
             self._network() as network,
+            self._porter() as porter,
         ):
             lines = Lines(
                 Reports(),
@@ -69,6 +72,7 @@ class Container:
                 standing.locks,
                 self._keeper(),
                 network.descriptor,
+                porter.lines,
             )
             with groups.entered():
                 watched = self._start(lines)
@@ -84,7 +88,9 @@ class Container:
                     report = ending.receive()
             finally:
                 watched.end()
-            self.remarks = groups.what_was_hit()
+            not_copied = porter.failures()
+            self.remarks = (*groups.what_was_hit(), *not_copied)
+            status = status or (EXIT_FAILED if not_copied else 0)
             standing.status = EXIT_TIMEOUT if deadline.has_passed else status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
@@ -123,6 +129,13 @@ class Container:
         from xbuild.sandbox.deadline import Deadline  # off the start path
 
         return Deadline(limit, pid)
+
+    def _porter(self) -> Porter | _Nothing:
+        if not any(isinstance(step, CopyIn | CopyOut) for step in self._plan.steps):
+            return _Nothing()
+        from xbuild.sandbox.porter import Porter  # off the start path
+
+        return Porter(self._plan)
 
     def _network(self) -> NetworkLine | _Nothing:
         attached = AttachUserNetwork | AttachVeth
@@ -223,6 +236,7 @@ class _Nothing:
     """The control groups of a run without limits, and the network of one that has none to make."""
 
     descriptor = -1
+    lines = (-1, -1)
 
     def __enter__(self) -> _Nothing:
         return self
@@ -240,6 +254,10 @@ class _Nothing:
 
     def serve(self) -> None:
         """Do nothing: nobody asks."""
+
+    def failures(self) -> tuple[str, ...]:
+        """Return that nothing went wrong."""
+        return ()
 
 
 class _KeptPidNamespace:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.plan.test_make import CASES, plan_of
-from xbuild.plan import layers, lifecycle, limits, networks, privileges, steps
+from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
 from xbuild.record import GuestPath, HostPath, Record
 
@@ -28,7 +28,7 @@ def documented() -> tuple[set[str], dict[str, set[str]]]:
 
 
 def step_types() -> list[type[Record]]:
-    homes = (lifecycle, steps, privileges, layers, limits, networks)
+    homes = (lifecycle, steps, privileges, layers, limits, networks, copies)
     found = (each for home in homes for each in vars(home).values() if isinstance(each, type))
     values = ("Record", "ControlGroup", "Forward", "IdRange", "IdMap", "Owner", "Plan")
     own = [e for e in found if issubclass(e, Record) and e.__name__ not in values]

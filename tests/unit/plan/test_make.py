@@ -33,6 +33,7 @@ from tests.unit.plan.records import (
 from xbuild.binary.arch import arch_named
 from xbuild.errors import HostUnable, TargetError, UsageError
 from xbuild.plan import lifecycle, limits, steps
+from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
@@ -155,6 +156,12 @@ CASES: dict[str, Facts] = {
     ),
     "network-bridge": facts(
         request=request(network="bridge", bridge="br0", name="web"), host=host(network=NETWORK)
+    ),
+    "copies": facts(
+        request=request(
+            copies_in=(CopyIn(HostPath("/srv/source"), GuestPath("/src")),),
+            copies_out=(CopyOut(GuestPath("/src/out"), HostPath("/srv/out")),),
+        )
     ),
     "volatile": facts(
         request=request(volatile=True),
