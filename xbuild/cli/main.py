@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # signal itself imports enum
 
+_OWN_PARSERS = ("exec", "start", "hold", "unit")  # as run: what follows a target is a command's
+
 
 def main() -> int:
     """Run the command line in sys.argv and return its exit status.
@@ -59,18 +61,11 @@ def _dispatch(arguments: list[str]) -> int:
         from xbuild.cli.run import main as run
 
         return run(arguments[1:])
-    if arguments[:1] == ["exec"]:
-        from xbuild.cli.exec import main as join
+    if arguments and arguments[0] in _OWN_PARSERS:
+        from importlib import import_module
 
-        return join(arguments[1:])
-    if arguments[:1] == ["start"]:
-        from xbuild.cli.start import main as start
-
-        return start(arguments[1:])
-    if arguments[:1] == ["hold"]:
-        from xbuild.cli.hold import main as hold
-
-        return hold(arguments[1:])
+        status: int = import_module(f"xbuild.cli.{arguments[0]}").main(arguments[1:])
+        return status
     from xbuild.cli.group import invoke
 
     return invoke(arguments)

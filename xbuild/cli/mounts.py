@@ -6,6 +6,7 @@ import os
 
 from xbuild.cli.places import guest_path, on_host, split_colons
 from xbuild.errors import UsageError
+from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.request import OverlayRequest, Request, TmpfsRequest
 from xbuild.record import GuestPath, replace
 
@@ -28,8 +29,15 @@ def with_mounts(request: Request, parsed: Parsed) -> Request:
         inaccessible=tuple(
             guest_path(text, "--inaccessible") for text in parsed.many("inaccessible")
         ),
+        copies_in=tuple(copy_in(text) for text in parsed.many("copy_in")),
+        copies_out=tuple(copy_out(text) for text in parsed.many("copy_out")),
         persist=None if persist is None else os.path.realpath(on_host(persist)),
     )
+    if changed.copies_out and changed.as_pid1:
+        raise UsageError(
+            "--copy-out needs xbuild's own process 1, which --as-pid1 does without",
+            "bind a directory of the host's instead: --bind DIR:/out",
+        )
     return _made_volatile(changed, parsed.one("volatile") or "no")
 
 
@@ -58,6 +66,25 @@ def overlay_ro(text: str) -> OverlayRequest:
     *lowers, destination = _parts(text, 3, _OVERLAY_RO_FORM)
     paths = tuple(on_host(os.path.expanduser(path)) for path in lowers)
     return OverlayRequest(paths, None, guest_path(destination, "--overlay-ro"))
+
+
+def copy_in(text: str) -> CopyIn:
+    """Parse ``--copy-in``. Raises UsageError."""
+    source, destination = _pair(text)
+    return CopyIn(on_host(os.path.expanduser(source)), guest_path(destination, "--copy-in"))
+
+
+def copy_out(text: str) -> CopyOut:
+    """Parse ``--copy-out``. Raises UsageError."""
+    source, destination = _pair(text)
+    return CopyOut(guest_path(source, "--copy-out"), on_host(os.path.expanduser(destination)))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    parts = split_colons(text)
+    if len(parts) != 2 or not all(parts):
+        raise UsageError(f"Not a copy: {text}", "SRC:DST; a colon in a path is written \\:")
+    return parts[0], parts[1]
 
 
 def _parts(text: str, least: int, form: str) -> list[str]:

@@ -58,6 +58,8 @@ OPTIONS = (
     Option(
         ("--overlay-ro",), "many", "The same, where nothing can be changed.", "LOWER:LOWER...:DST"
     ),
+    Option(("--copy-in",), "many", "Copy from the host before the command starts.", "SRC:DST"),
+    Option(("--copy-out",), "many", "Copy to the host once it has ended, or failed.", "SRC:DST"),
     Option(("--inaccessible",), "many", "Cover a file or directory by an empty one.", "DST"),
     Option(
         ("--setenv", "-E"), "many", "Set a variable inside; without =, pass it on.", "NAME[=VALUE]"
@@ -79,9 +81,14 @@ OPTIONS = (
     Option(
         ("--network",),
         "one",
-        "host shares the host's network [default], none has loopback only.",
-        "host|none",
-        ("host", "none"),
+        "The host's [default], loopback only, its own by slirp4netns; as root: an interface.",
+        "host|none|private|veth|bridge:NAME",
+    ),
+    Option(
+        ("--port", "-p"),
+        "many",
+        "With a network of its own: a port of the host's leads inside.",
+        "[IP:]HOST[:GUEST][/udp]",
     ),
     Option(("--interpreter",), "one", "Use this static qemu-user.", "PATH"),
     Option(("--cpu",), "one", "The processor that qemu emulates (its -cpu).", "MODEL"),
@@ -157,17 +164,16 @@ OPTIONS = (
         "one",
         "Of an image: the root's, by number or label.",
         "N|LABEL",
-        in_profile=False,
     ),
     Option(
         ("--subvolume",),
         "one",
         "Of a btrfs image: the root's [its default].",
         "PATH",
-        in_profile=False,
     ),
-    Option(("--fsck",), "nothing", "Of an image: repair it first.", in_profile=False),
+    Option(("--fsck",), "nothing", "Of an image: repair it first."),
     Option(("--profile",), "many", "Take settings from a profile.", "NAME|FILE", in_profile=False),
+    Option(("--no-settings",), "nothing", "Leave TREE.xbuild.toml unread.", in_profile=False),
     Option(("--dry-run",), "nothing", "Print the plan and do nothing.", in_profile=False),
     Option(("--json",), "nothing", "With --dry-run: print it as JSON.", in_profile=False),
     Option(
@@ -179,6 +185,14 @@ OPTIONS = (
 )
 
 
+class Setting(Record):
+    """What was said of an option, where: a profile's path, or the command line."""
+
+    key: str
+    value: str
+    origin: str
+
+
 class Parsed:
     """A command line taken apart: the tree, the command, and what was said of each option."""
 
@@ -187,6 +201,7 @@ class Parsed:
         self.command: tuple[str, ...] = ()
         self.flags: set[str] = set()
         self.values: dict[str, list[str]] = {}
+        self.profiled: tuple[Setting, ...] = ()  # what values and flags have from profiles
 
     def one(self, key: str) -> str | None:
         """Return the value of an option that counts once: the last one said."""

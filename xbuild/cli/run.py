@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import click
 
+    from xbuild.cli.options import Parsed
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Plan
 
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
         for text in notes:
             note(text)
     if "dry_run" in parsed.flags:
-        return print_plan(request, as_json="json" in parsed.flags)
+        return print_plan(request, parsed)
     if "json" in parsed.flags:
         raise UsageError("--json goes with --dry-run")
     plan = plan_request(request, remember=True)
@@ -74,16 +75,18 @@ def plan_request(request: Request, *, remember: bool) -> Plan:
     return plan_run(request, remember=remember)
 
 
-def print_plan(request: Request, *, as_json: bool) -> int:
-    """Print what would be done."""
+def print_plan(request: Request, parsed: Parsed) -> int:
+    """Print what would be done, and which settings made it so."""
+    from xbuild.cli.merge import settings_said
     from xbuild.plan.explain import explain, to_json
 
     plan = plan_request(request, remember=False)
-    if as_json:
-        print(to_json(plan))
+    said = tuple((each.key, each.value, each.origin) for each in settings_said(parsed))
+    if "json" in parsed.flags:
+        print(to_json(plan, said))
     else:
         # A tree may name its directories as it likes, for a terminal to obey.
-        print("\n".join(visible(line) for line in explain(plan).split("\n")))
+        print("\n".join(visible(line) for line in explain(plan, said).split("\n")))
     return 0
 
 

@@ -14,14 +14,18 @@ from xbuild.record import HostPath
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
-    from xbuild.plan.request import BinfmtChoice, NativeChoice, NetworkChoice, UsersChoice
+    from xbuild.plan.request import BinfmtChoice, NativeChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
+SETTINGS_SUFFIX = ".xbuild.toml"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
 # Options whose meaning is in cli.mounts, which is off the start path.
-_MOUNT_KEYS = frozenset(("overlay", "overlay_ro", "inaccessible", "volatile", "persist"))
+_MOUNT_KEYS = frozenset(
+    ("overlay", "overlay_ro", "inaccessible", "volatile", "persist", "copy_in", "copy_out")
+)
 _LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
+_NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -29,6 +33,9 @@ def build_request(parsed: Parsed) -> Request:
     """Turn a command line into a request. Raises UsageError, ProfileError."""
     assert parsed.target is not None
     profiles = parsed.many("profile")
+    beside = settings_beside(parsed.target)
+    if "no_settings" not in parsed.flags and os.path.exists(beside):
+        profiles = [beside, *profiles]
     if DEFAULT_PROFILE not in profiles and _has_own_default():
         profiles = [DEFAULT_PROFILE, *profiles]
     if profiles:
@@ -50,7 +57,6 @@ def build_request(parsed: Parsed) -> Request:
         hostname=_hostname(parsed.one("hostname")),
         read_only="read_only" in parsed.flags,
         ephemeral="ephemeral" in parsed.flags,
-        network=_network(parsed.one("network")),
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
         interpreter=None if interpreter is None else on_host(interpreter),
@@ -81,6 +87,10 @@ def build_request(parsed: Parsed) -> Request:
         from xbuild.cli.limits import with_limits
 
         request = with_limits(request, parsed)
+    if parsed.values.keys() & _NETWORK_KEYS:
+        from xbuild.cli.networks import with_network
+
+        request = with_network(request, parsed)
     return request
 
 
@@ -89,12 +99,16 @@ def check_value(key: str, text: str) -> None:
     match key:
         case "bind" | "bind_ro":
             bind(text, read_only=False)
-        case "overlay" | "overlay_ro" | "inaccessible":
+        case "overlay" | "overlay_ro" | "inaccessible" | "copy_in" | "copy_out":
             _check_mount(key, text)
         case "memory" | "cpus" | "pids" | "io_weight":
             from xbuild.cli.limits import read_limit  # off the start path
 
             read_limit(key, text)
+        case "network" | "port":
+            from xbuild.cli import networks  # off the start path
+
+            networks.network(text) if key == "network" else networks.forward(text)
         case "tmpfs":
             tmpfs(text)
         case "setenv":
@@ -116,15 +130,16 @@ def check_value(key: str, text: str) -> None:
 def _check_mount(key: str, text: str) -> None:
     from xbuild.cli import mounts  # off the start path
 
-    check = {"overlay": mounts.overlay, "overlay_ro": mounts.overlay_ro}
+    check = {
+        "overlay": mounts.overlay,
+        "overlay_ro": mounts.overlay_ro,
+        "copy_in": mounts.copy_in,
+        "copy_out": mounts.copy_out,
+    }
     if key in check:
         check[key](text)
     else:
         guest_path(text, "--inaccessible")
-
-
-def _network(value: str | None) -> NetworkChoice:
-    return "none" if value == "none" else "host"
 
 
 def _binfmt(value: str | None) -> BinfmtChoice:
@@ -145,6 +160,11 @@ def _native(value: str | None) -> NativeChoice:
 
 def _capabilities(parsed: Parsed, key: str) -> tuple[str, ...]:
     return tuple(name for text in parsed.many(key) for name in capability_names(text))
+
+
+def settings_beside(target: str) -> HostPath:
+    """Return where a tree's or an image's own settings are: beside it, never in it."""
+    return HostPath(os.path.realpath(on_host(target)) + SETTINGS_SUFFIX)
 
 
 def _has_own_default() -> bool:

@@ -47,7 +47,7 @@ def _request(parsed: Parsed, command: str) -> Request:
 def start(parsed: Parsed, request: Request) -> int:
     """Start what was asked for and print its name, or print the plan."""
     if "dry_run" in parsed.flags:
-        return print_plan(request, as_json="json" in parsed.flags)
+        return print_plan(request, parsed)
     plan = plan_request(request, remember=True)
     for text in plan.notes:
         note(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import layers, lifecycle, limits, privileges, steps
+from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -14,9 +14,13 @@ SCHEMA = "xbuild.plan/1"
 _VERB_WIDTH = 10
 
 
-def explain(plan: Plan) -> str:
-    """Return the plan as text: the steps in order, then what to know about them."""
+def explain(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
+    """Return the plan as text: the steps in order, then what to know about them.
+
+    ``settings`` are a key, its value and where that was said; everything else is as by default.
+    """
     lines = [f"plan for {plan.target}"]
+    lines += [f"setting: {key} = {value} ({origin})" for key, value, origin in settings]
     for step in plan.steps:
         verb, rest = describe(step)
         lines.append(f"  {verb:<{_VERB_WIDTH}} {rest}".rstrip())
@@ -129,6 +133,16 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "root", f"an empty tmpfs with {source}/usr{marks}; links {names}"
         case layers.Hide(target, is_directory):
             return "hide", f"{target} by an empty {'directory' if is_directory else 'file'}"
+        case networks.AttachUserNetwork(program, forwards):
+            ports = "".join(f", {_forward(each)}" for each in forwards)
+            return "network", f"by {program}, run outside{ports}"
+        case networks.AttachVeth(interface, _, guest_interface, _, bridge):
+            end = f"{interface}{'' if bridge is None else f' in {bridge}'}"
+            return "network", f"{guest_interface} inside, {end} outside"
+        case copies.CopyIn(source, target):
+            return "copy in", f"{target} <- {source}"
+        case copies.CopyOut(guest_source, host_target):
+            return "copy out", f"{host_target} <- {guest_source} inside, once the command has ended"
         case privileges.LimitPrivileges():
             return "privileges", _privileges(step)
         case privileges.FilterCalls(name):
@@ -156,6 +170,11 @@ def _time_limits(total_s: float | None, idle_s: float | None, kill_s: float) -> 
     words = [] if total_s is None else [f"at most {total_s:g} s"]
     words += [] if idle_s is None else [f"at most {idle_s:g} s without progress"]
     return f"{', '.join(words)}; then SIGTERM, and SIGKILL {kill_s:g} s later"
+
+
+def _forward(forward: networks.Forward) -> str:
+    outside = f"{forward.host_address}:{forward.host_port}/{forward.protocol}"
+    return f"{outside} leads to port {forward.guest_port}"
 
 
 def _limits(group: limits.ControlGroup) -> str:
@@ -247,13 +266,14 @@ def _owned(owner: Owner) -> str:
     return f" owned by {owner.uid}:{owner.gid}" if owner.uid or owner.gid else ""
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
     """Return the plan as a JSON document of schema ``xbuild.plan/1`` (docs/json.md)."""
     import json  # off the start path
 
     document = {
         "schema": SCHEMA,
         "target": plan.target,
+        "settings": [{"key": k, "value": v, "origin": o} for k, v, o in settings],
         "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
         "notes": list(plan.notes),
     }

@@ -80,6 +80,10 @@ def plan_tree(
         survey = survey_at_start(reader)
     if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
         host = host.with_changeable_proc_entries()
+    if request.network not in ("host", "none"):
+        from xbuild.plan.networking import read_network  # off the start path
+
+        host = replace(host, network=read_network())
     emulations = choose_emulation(survey, request, host, remember=remember)
     native: Native | None = None
     if request.native != "off":
@@ -129,6 +133,8 @@ def make_plan(
         *view.steps,
         steps.Pivot(),
         *_inner_steps(request, host, ids, view, emulations),
+        *request.copies_in,
+        *request.copies_out,
         *privilege_steps(request),
         _exec_step(request, survey, guest, ids, emulations),
     ]
@@ -153,14 +159,19 @@ def _inner_steps(
     request: Request, host: Host, ids: Identities, view: View, emulations: tuple[Emulation, ...]
 ) -> list[Step]:
     inner: tuple[Namespace, ...] = ("user", "mount", "ipc", "uts")
-    if request.network == "none":
+    if request.network != "host":
         inner = (*inner, "network")
     found: list[Step] = [steps.EnterNamespaces(inner, ids.inner)]
     if host.can_limit_namespaces:
         found.append(steps.ForbidNamespaces("cgroup"))
     found.append(steps.Mqueue(view.mqueue))
-    if request.network == "none":
+    if request.network != "host":
         found += [steps.Sysfs(view.sysfs), steps.LoopbackUp()]
+    if request.network not in ("host", "none"):
+        from xbuild.plan.networking import attach_step  # off the start path
+
+        assert host.network is not None
+        found.append(attach_step(request, host, host.network))
     private = [e for e in emulations if e.way == "private"]
     if private or _hides_registry(host, ids, emulations):
         found.append(steps.MountBinfmt())

@@ -8,7 +8,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    NetworkChoice = Literal["host", "none"]
+    from xbuild.plan.copies import CopyIn, CopyOut
+    from xbuild.plan.networks import Forward
+
+    NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
     BinfmtChoice = Literal["auto", "private", "host"]
     NativeChoice = Literal["off", "exact", "fast"]
     UsersChoice = Literal["auto", "identity"]
@@ -72,6 +75,8 @@ class Request(Record):
     read_only: bool = False
     ephemeral: bool = False
     network: NetworkChoice = "host"
+    bridge: str | None = None
+    forwards: tuple[Forward, ...] = ()
     binfmt: BinfmtChoice = "auto"
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None
@@ -87,6 +92,8 @@ class Request(Record):
     inaccessible: tuple[GuestPath, ...] = ()
     volatile: bool = False  # the tree's /usr, read-only, is all that is shown of it
     persist: HostPath | None = None
+    copies_in: tuple[CopyIn, ...] = ()
+    copies_out: tuple[CopyOut, ...] = ()
     setuid: bool = False
     capabilities: tuple[str, ...] = ()  # kept besides the default ones: plan.privileges
     drop_capabilities: tuple[str, ...] = ()

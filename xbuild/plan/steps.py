@@ -16,10 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.copies import CopyIn, CopyOut
     from xbuild.plan.layers import Create as Create
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
     from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
     from xbuild.plan.limits import LimitResources
+    from xbuild.plan.networks import AttachUserNetwork, AttachVeth
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
     from xbuild.plan.substitution import AboutToolset, Substitution
 
@@ -268,6 +270,8 @@ class Show(Record):
 
     source: GuestPath
     target: GuestPath
+    create: Create = "no"
+    owner: Owner = Owner()
 
 
 class Substitute(Record):
@@ -373,6 +377,10 @@ if TYPE_CHECKING:
         | Register
         | Hostname
         | LoopbackUp
+        | AttachUserNetwork
+        | AttachVeth
+        | CopyIn
+        | CopyOut
         | LimitPrivileges
         | FilterCalls
         | Exec

@@ -357,7 +357,8 @@ class View:
             self._add(steps.WriteFile(GuestPath("/etc/hosts"), content, owner))
         elif place is not None and not place.missing and stat.S_ISREG(place.mode):
             self._add(steps.WriteFile(source, content, owner), steps.Show(source, place.path))
-        if self._request.network != "host" or self._host.resolv_conf is None:
+        network, given = self._request.network, self._host.resolv_conf
+        if network == "none" or (given is None and network != "private"):
             return
         place = self._guest.resolv_conf if not self._is_bare else _BARE_RESOLV_CONF
         if place is not None and place.missing[:1] == ("etc",) and not self._is_bare:
@@ -369,9 +370,18 @@ class View:
                 f" touch {self._request.target}/etc/resolv.conf once"
             )
             return
+        if given is None or network == "private":
+            from xbuild.plan.networks import NAMESERVER  # off the start path
+
+            source = GuestPath(f"{self._api('/run')}/xbuild/resolv.conf")
+            self._add(
+                steps.WriteFile(source, f"nameserver {NAMESERVER}\n", owner),
+                steps.Show(source, place.path, create, owner),
+            )
+            return
         self._add(
             steps.Bind(
-                self._host.resolv_conf,
+                given,
                 place.path,
                 read_only=True,
                 recursive=False,

@@ -80,9 +80,13 @@ def ioctl_number(fd: int, request: int) -> int:
 
 
 def listen_at(path: str) -> int:
-    """Return a non-blocking socket for messages that listens at a new file (unix(7))."""
+    """Return a non-blocking socket for messages that listens at a new file (unix(7)).
+
+    Only the file's owner can connect, whatever the umask is.
+    """
     fd = _linux.socket(AF_UNIX, SOCK_SEQPACKET | os.O_NONBLOCK)
     try:
+        os.fchmod(fd, 0o600)  # what is made by bind(2) has the socket's own mode
         address = pack("H", AF_UNIX) + os.fsencode(path) + b"\0"
         _linux.checked(_bind(fd, address, len(address)), path)
         _linux.checked(_listen(fd, _BACKLOG), path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from xbuild.plan import privileges, steps
+from xbuild.plan import copies, networks, privileges, steps
 from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
 from xbuild.sandbox.namespaces import forbid_namespaces
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
         | steps.Register
         | steps.Hostname
         | steps.LoopbackUp
+        | networks.AttachUserNetwork
+        | networks.AttachVeth
+        | copies.CopyIn
+        | copies.CopyOut
         | privileges.LimitPrivileges
         | privileges.FilterCalls
     )
@@ -120,10 +124,26 @@ def apply(stage: Stage, step: Ordinary) -> None:
             _apply_to_image(stage, step)
         case steps.MountFilesystem() | steps.ServeFilesystem():
             _apply_to_image(stage, step)
+        case copies.CopyIn() | copies.CopyOut():
+            _copy(stage, step)
+        case networks.AttachUserNetwork() | networks.AttachVeth():
+            network.ask_launcher(stage.network)
         case _:
             from xbuild.sandbox.layers import apply_layer  # off the start path
 
             apply_layer(stage, step)
+
+
+def _copy(stage: Stage, step: copies.CopyIn | copies.CopyOut) -> None:
+    from xbuild.sandbox.copying import pack, unpack  # the launcher has loaded it
+
+    into, out = stage.copies
+    if isinstance(step, copies.CopyIn):
+        unpack(into, step.target)
+        return
+    place = step.source
+    stage.kept.add(out)
+    stage.at_end.append(lambda: pack(place, out))
 
 
 def _apply_to_image(stage: Stage, step: OnImage) -> None:

@@ -45,7 +45,9 @@ class Lines:
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
     At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
-    What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it.
+    What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it. On
+    ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
+    are where process 1 gets what is copied in, and puts what is copied out.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Lines:
         control: int = -1,
         locks: tuple[int, ...] = (),
         keeper: int = -1,
+        network: int = -1,
+        copies: tuple[int, int] = (-1, -1),
     ) -> None:
         self.reports = reports
         self.console = console
@@ -63,6 +67,8 @@ class Lines:
         self.control = control
         self.locks = locks
         self.keeper = keeper
+        self.network = network
+        self.copies = copies
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -75,9 +81,10 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        if self.control >= 0:
-            os.close(self.control)
-            self.control = -1
+        for fd in (self.control, self.network, *self.copies):
+            if fd >= 0:
+                os.close(fd)
+        self.control, self.network, self.copies = -1, -1, (-1, -1)
 
 
 class ProcessOne:
@@ -259,6 +266,8 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         mapped = gates[1]
         mapped.watch()
         os.setsid()
+        stage.network = lines.network
+        stage.copies = lines.copies
         _leave_session_keyring()
         os.umask(0)
         for index in range(first, last):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-from xbuild.errors import EXIT_TIMEOUT, SetupFailed
+from xbuild.errors import EXIT_FAILED, EXIT_TIMEOUT, SetupFailed
+from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.lifecycle import LimitTime
 from xbuild.plan.limits import LimitResources
+from xbuild.plan.networks import AttachUserNetwork, AttachVeth
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage, ServeFilesystem
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.console import Console
     from xbuild.sandbox.deadline import Deadline
+    from xbuild.sandbox.networks import NetworkLine
+    from xbuild.sandbox.porter import Porter
     from xbuild.sandbox.terminal import Relay
 else:
     import _signal as signal  # signal itself imports enum
@@ -57,15 +61,25 @@ class Container:
             Forwarding() as forwarding,
             Standing(self._plan) as standing,
             self._limited_resources() as groups,
+            self._network() as network,
+            self._porter() as porter,
         ):
             lines = Lines(
-                Reports(), console, ending, standing.control, standing.locks, self._keeper()
+                Reports(),
+                console,
+                ending,
+                standing.control,
+                standing.locks,
+                self._keeper(),
+                network.descriptor,
+                porter.lines,
             )
             with groups.entered():
                 watched = self._start(lines)
             try:
                 forwarding.begin(watched.pid)
                 lines.close_here()
+                network.serve()
                 with self._limited_time(watched.pid) as deadline:
                     self._attend(relay, watched, lines, standing)
                     report = lines.reports.receive()
@@ -74,7 +88,9 @@ class Container:
                     report = ending.receive()
             finally:
                 watched.end()
-            self.remarks = groups.what_was_hit()
+            not_copied = porter.failures()
+            self.remarks = (*groups.what_was_hit(), *not_copied)
+            status = status or (EXIT_FAILED if not_copied else 0)
             standing.status = EXIT_TIMEOUT if deadline.has_passed else status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
@@ -114,10 +130,26 @@ class Container:
 
         return Deadline(limit, pid)
 
-    def _limited_resources(self) -> ControlGroups | Unlimited:
+    def _porter(self) -> Porter | _Nothing:
+        if not any(isinstance(step, CopyIn | CopyOut) for step in self._plan.steps):
+            return _Nothing()
+        from xbuild.sandbox.porter import Porter  # off the start path
+
+        return Porter(self._plan)
+
+    def _network(self) -> NetworkLine | _Nothing:
+        attached = AttachUserNetwork | AttachVeth
+        step = next((step for step in self._plan.steps if isinstance(step, attached)), None)
+        if step is None:
+            return _Nothing()
+        from xbuild.sandbox.networks import NetworkLine  # off the start path
+
+        return NetworkLine(step)
+
+    def _limited_resources(self) -> ControlGroups | _Nothing:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitResources)), None)
         if limit is None:
-            return Unlimited()
+            return _Nothing()
         from xbuild.sandbox.cgroups import ControlGroups  # off the start path
 
         return ControlGroups(limit)
@@ -151,7 +183,7 @@ class Container:
         watched = Watched(pid)
         try:
             if outer.writer != "self" and gates.wanted.wait():
-                _write_outer_map(outer, pid)
+                write_outer_map(outer, pid)
                 gates.written.open()
         except OSError as error:
             watched.end()
@@ -200,10 +232,13 @@ class _Forever:
         """Do nothing: it never passes."""
 
 
-class Unlimited:
-    """The control groups of a run without limits: none."""
+class _Nothing:
+    """The control groups of a run without limits, and the network of one that has none to make."""
 
-    def __enter__(self) -> Unlimited:
+    descriptor = -1
+    lines = (-1, -1)
+
+    def __enter__(self) -> _Nothing:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -213,9 +248,16 @@ class Unlimited:
         """Return that no limit was reached."""
         return ()
 
-    def entered(self) -> Unlimited:
+    def entered(self) -> _Nothing:
         """Return a context in which nothing is entered."""
         return self
+
+    def serve(self) -> None:
+        """Do nothing: nobody asks."""
+
+    def failures(self) -> tuple[str, ...]:
+        """Return that nothing went wrong."""
+        return ()
 
 
 class _KeptPidNamespace:
@@ -257,7 +299,8 @@ class Watched:
             self.wait()
 
 
-def _write_outer_map(id_map: IdMap, pid: int) -> None:
+def write_outer_map(id_map: IdMap, pid: int) -> None:
+    """Write the id maps of a process in a user namespace below this one. Raises OSError."""
     if id_map.writer == "newuidmap":
         _run_map_helper("newuidmap", pid, id_map.uids)
         _run_map_helper("newgidmap", pid, id_map.gids)

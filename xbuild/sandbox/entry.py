@@ -37,7 +37,7 @@ def state_directory() -> str:
 
 
 def open_state_directory(*, make: bool) -> int:
-    """Return an O_PATH descriptor of the directory, which must be its owner's alone.
+    """Return an O_PATH descriptor of the directory, to which its owner alone may write.
 
     Raises OSError: PermissionError where it is somebody else's.
     """
@@ -47,9 +47,9 @@ def open_state_directory(*, make: bool) -> int:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags)
     status = os.fstat(fd)
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         os.close(fd)
-        raise PermissionError(1, "not a directory of this user's alone", path)
+        raise PermissionError(1, "others may write to it", path)
     return fd
 
 
@@ -77,7 +77,11 @@ class Entry:
             os.close(self._directory)
             raise
         self._remove(self.name + CONTROL)  # of one that was killed
-        self.control = _unix.listen_at(self.socket_path(CONTROL))
+        try:
+            self.control = _unix.listen_at(self.socket_path(CONTROL))
+        except OSError:
+            self.end(None)
+            raise
 
     def socket_path(self, suffix: str) -> str:
         """Return a path short enough for a socket's address, however deep the directory is."""
@@ -187,7 +191,7 @@ class Standing:
                 return  # a run that nobody named can do without
             raise SetupFailed(
                 f"Cannot list the container in {state_directory()}: {error.strerror}",
-                "it must be a directory of yours with mode 0700, on a file system with locks",
+                "nobody but you may write to it, and its file system must have locks",
             ) from error
         self.control = self._entry.control
 

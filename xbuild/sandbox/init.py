@@ -53,6 +53,10 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     _linux.prctl_name(b"xbuild-init")
     service.begin()
     status = _serve_until(child, service)
+    if stage.at_end:
+        signals.ignore_forwarded()  # it is what the rest was for
+    for act in stage.at_end:
+        act()
     if stage.disk is not None:
         _write_back(stage.disk, lines, index)
     os._exit(status)

@@ -290,6 +290,7 @@ def bind(stage: Stage, step: steps.Bind) -> None:
 
 def show(stage: Stage, step: steps.Show) -> None:
     """Bind a file of the view at another place, read-only."""
+    create_mount_point(stage, step.target, step.create, step.owner)
     _bind_within(stage, step.source, step.target)
 
 

@@ -83,7 +83,7 @@ def test_clusters_of_flags() -> None:
         (["--ephemeral="], "--ephemeral takes no value", ""),
         (["tree", "--bind"], "--bind needs a value: SRC[:DST[:OPTIONS]]", ""),
         (["-u"], "-u needs a value", ""),
-        (["--network", "bridge"], "--network does not know 'bridge'", "host, none"),
+        (["--seccomp", "on"], "--seccomp does not know 'on'", "default, off"),
         (["--binfmt="], "--binfmt does not know ''", "auto, private, host"),
     ],
 )

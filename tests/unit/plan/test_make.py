@@ -34,12 +34,15 @@ from tests.unit.plan.records import (
 from xbuild.binary.arch import arch_named
 from xbuild.errors import HostUnable, TargetError, UsageError
 from xbuild.plan import lifecycle, limits, steps
+from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
 from xbuild.plan.host import Mount, SubIds
 from xbuild.plan.limiting import Hierarchies
 from xbuild.plan.make import make_plan
+from xbuild.plan.networking import NetworkFacts
+from xbuild.plan.networks import Forward
 from xbuild.plan.request import BindRequest, OverlayRequest, TmpfsRequest
 from xbuild.plan.steps import Plan
 from xbuild.record import GuestPath, HostPath
@@ -68,6 +71,7 @@ BINDS = {
     ),
 }
 
+NETWORK = NetworkFacts(HostPath("/usr/bin/slirp4netns"), HostPath("/usr/sbin/ip"), "0" * 32)
 _CGROUP = "/sys/fs/cgroup"
 _OF_V1 = tuple((name, HostPath(f"{_CGROUP}/{name}/a")) for name in ("memory", "cpu", "pids", "io"))
 V1 = Hierarchies(_OF_V1, writable=frozenset(place for _, place in _OF_V1))
@@ -143,6 +147,22 @@ CASES: dict[str, Facts] = {
     "limits-v2": facts(
         request=request(memory=1 << 29, cpus=0.25, pids=100, io_weight=5000),
         host=host(hierarchies=V2),
+    ),
+    "network-private": facts(
+        request=request(
+            network="private",
+            forwards=(Forward("tcp", "0.0.0.0", 8080, 80), Forward("udp", "127.0.0.1", 53, 53)),
+        ),
+        host=user_host(network=NETWORK),
+    ),
+    "network-bridge": facts(
+        request=request(network="bridge", bridge="br0", name="web"), host=host(network=NETWORK)
+    ),
+    "copies": facts(
+        request=request(
+            copies_in=(CopyIn(HostPath("/srv/source"), GuestPath("/src")),),
+            copies_out=(CopyOut(GuestPath("/src/out"), HostPath("/srv/out")),),
+        )
     ),
     "volatile": facts(
         request=request(volatile=True),
