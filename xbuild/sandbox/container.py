@@ -39,8 +39,9 @@ class Container:
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
 
-        To be called in a program's main thread, the only one that may handle signals. Raises SetupFailed when a step could not be applied, CommandNotFound or
-        CommandNotExecutable when the command could not be executed.
+        To be called in a program's main thread, the only one that may handle signals. Raises
+        SetupFailed when a step could not be applied, CommandNotFound or CommandNotExecutable when
+        the command could not be executed.
         """
         _open_standard_descriptors()
         relay = _relay_for(self._plan.command.terminal)
