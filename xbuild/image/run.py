@@ -13,13 +13,7 @@ from xbuild.image.repair import repair_unreadable
 from xbuild.image.served import plan_served_run
 from xbuild.image.source import provide_source
 from xbuild.image.survey import require_root, survey_image
-from xbuild.image.volumes import (
-    checked,
-    place_of,
-    state_notes,
-    volume_of,
-    wanted_below,
-)
+from xbuild.image.volumes import checked, place_of, state_notes, volume_of, wanted_below
 from xbuild.plan import steps
 from xbuild.plan.disk import Disk, Seat, Volume
 from xbuild.plan.host import Host
@@ -116,11 +110,7 @@ def _describe(
     """Say how the run uses the image, now that it is known what can be mounted."""
     leaves_alone = request.read_only or request.ephemeral
     arrange = read_only if leaves_alone else (lambda volume: checked(volume, request))
-    notes = [
-        *survey.notes,
-        *stale_map_notes(request),
-        *state_notes(survey, (root, *(v for v, _ in below)), request),
-    ]
+    notes = [*survey.notes, *state_notes(survey, (root, *(v for v, _ in below)), request)]
     seats, closed, unmounted = [], [], []
     for index, (volume, mount) in enumerate(below):
         place = place_of(reader, mount.target, notes)
