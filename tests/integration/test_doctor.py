@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import OpenTerminal
+from tests.fuse import fuse_user
 from tests.trees import TreeStore
 from tests.users import User
 from xbuild.binary.arch import arch_named
@@ -36,6 +37,7 @@ CHECKS = [
     "private binfmt",
     "host binfmt",
     "loop devices",
+    "FUSE",
     "cgroup delegation",
 ]
 
@@ -70,7 +72,7 @@ def test_root_of_the_host_has_everything(need_root: None, xbuild_for: Xbuild) ->
     assert report.status == 0
     assert report.target is None
     states = {check: report.state(check) for check in CHECKS}
-    assert states.pop("subordinate ids") == "n/a"
+    assert states.pop("subordinate ids") == states.pop("FUSE") == "n/a"
     assert states.pop("host binfmt") in ("ok", "n/a")
     assert states.pop("cgroup delegation") in ("ok", "missing")
     assert set(states.values()) == {"ok"}, report.rows
@@ -91,6 +93,19 @@ def test_ordinary_user_has_ids_mapped_and_is_told_what_is_root_s(
         assert report.state(check) == "ok", report.words(check)
     for check in ("idmapped mounts", "loop devices"):
         assert report.state(check) == "n/a"
+
+
+def test_user_of_images_is_told_what_fuse_lacks(
+    ordinary_user: User, xbuild_for: Xbuild, need_root: None
+) -> None:
+    command = [*xbuild_for(ordinary_user), "doctor", "--json"]
+    assert Report(fuse_user(ordinary_user).run(command)).state("FUSE") == "ok"
+    closed = Report(fuse_user(ordinary_user, mode="600").run(command))
+    assert closed.state("FUSE") == "missing"
+    assert "chmod 666 /dev/fuse" in closed.words("FUSE")
+    hidden = Report(fuse_user(ordinary_user, hidden=("/usr/bin/fuse2fs",)).run(command))
+    assert hidden.state("FUSE") == "missing"
+    assert "install fuse2fs" in hidden.words("FUSE")
 
 
 def test_user_without_ids_is_told_how_to_get_them(plain_user: User, xbuild_for: Xbuild) -> None:

@@ -64,7 +64,10 @@ def odd_tree(fresh_tree: Fresh, root: Runner) -> HostPath:
     write_program(f"{odd}/plain", "#!/bin/sh\n", 0o644)
     write_program(f"{odd}/empty", "")
     write_program(f"{odd}/lost-script", "#!/no/interpreter -x\n")
-    write_program(f"{odd}/truncated", tiny_program(arch_named("aarch64"), b"x")[:70])
+    whole = tiny_program(arch_named("aarch64"), b"x")
+    write_program(f"{odd}/cut-off", whole[:-1])
+    write_program(f"{odd}/truncated", whole[:70])
+    write_program(f"{odd}/script-of-cut-off", "#!/odd/cut-off\n")
     write_program(f"{odd}/foreign", tiny_program(arch_named("m68k"), b"x"))
     write_program(f"{odd}/windows", b"MZ" + bytes(510))
     os.mkdir(f"{odd}/directory")
@@ -82,7 +85,9 @@ def odd_tree(fresh_tree: Fresh, root: Runner) -> HostPath:
         ("plain", 126, "permission denied"),
         ("empty", 126, "neither a program nor a script"),
         ("lost-script", 126, "#!/no/interpreter -x"),
-        ("truncated", 255, "qemu-aarch64: /odd/truncated"),  # the kernel did its part
+        ("cut-off", 126, "/odd/cut-off: it is cut off: it has "),
+        ("truncated", 126, "cut off before the end of its program headers"),
+        ("script-of-cut-off", 126, "Cannot execute /odd/cut-off: it is cut off"),
         ("foreign", 126, "a program for m68k"),
         ("windows", 126, "neither a program nor a script"),
         ("directory", 126, "it is a directory"),

@@ -34,8 +34,8 @@ class _Interrupted(BaseException):
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
-@click.argument("device", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
+@click.argument("device", type=click.Path(readable=False))
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Write to a device that is not removable, too.")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written.")

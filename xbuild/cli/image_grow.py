@@ -10,7 +10,7 @@ from xbuild.record import HostPath
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
 @click.argument("size", metavar="+SIZE|SIZE")
 def command(image: str, size: str) -> int:
     """Grow IMAGE to SIZE, or by +SIZE: the file, its last partition and the file system in it.

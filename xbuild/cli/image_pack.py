@@ -12,8 +12,8 @@ from xbuild.record import HostPath
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
-@click.option("-o", "--output", type=click.Path(), help="Where to [beside IMAGE].")
+@click.argument("image", type=click.Path(readable=False))
+@click.option("-o", "--output", type=click.Path(readable=False), help="Where to [beside IMAGE].")
 @click.option("--compress", type=click.Choice(["none", "xz", "zstd"]), default="none")
 @click.option("--in-place", is_flag=True, help="Replace IMAGE itself, uncompressed.")
 @click.option("-f", "--force", is_flag=True, help="Replace an output that is there already.")

@@ -13,7 +13,7 @@ from xbuild.record import HostPath
 
 
 @click.command("release")
-@click.argument("image", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def command(image: str, yes: bool) -> int:
     """Unmount IMAGE and detach its loop devices, where another program left them.

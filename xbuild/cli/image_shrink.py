@@ -11,7 +11,7 @@ from xbuild.record import HostPath
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
 @click.argument("size", metavar="[SIZE]", required=False, type=SizeType())
 @click.option("--minimum", is_flag=True, help="As small as its files allow [without SIZE].")
 def command(image: str, size: int | None, minimum: bool) -> int:

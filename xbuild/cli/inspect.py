@@ -57,7 +57,7 @@ class Inspection:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("target", type=click.Path())
+@click.argument("target", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/json.md).")
 @click.option("--full", is_flag=True, help="Count every program, not a sample.")
 @click.option("--partition", metavar="N|LABEL", help="Where the root of an image is.")

@@ -17,7 +17,7 @@ SCHEMA = "xbuild.who/1"
 
 
 @click.command("who")
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(path: str, as_json: bool) -> None:
     """Show what holds PATH: a tree, an image or a block device.

@@ -27,6 +27,12 @@ _FAMILIES = {
     "emerge": ("gentoo",),
     "apk": ("alpine",),
 }
+_VERBS = {"pacman": "-S", "apk": "add"}
+# Gentoo's settings and names for packages that go by one name elsewhere.
+_EBUILDS = {
+    "fuse2fs": ("env USE=fuse ", "sys-fs/e2fsprogs"),
+    "squashfuse": ("", "sys-fs/squashfuse"),
+}
 
 
 def install_command(arch: Arch | None) -> str:
@@ -66,23 +72,30 @@ def _chosen(os_release: Mapping[str, str], present: frozenset[str]) -> str:
     return next((tool for tool in _FAMILIES if tool in present), "")
 
 
-def package_command(package: str, ebuild: str) -> str:
-    """Return the command that installs a package here; ``ebuild`` is Gentoo's, USE flags before.
+def package_command(package: str) -> str:
+    """Return the command that installs one of xbuild's other helpers here.
 
     Where the package manager is unknown, a sentence that names the package.
     """
     present = frozenset(m for m in _FAMILIES if _is_installed(m))
-    tool = _chosen(read_os_release(), present)
-    if not tool:
+    command = package_command_for(package, read_os_release(), present)
+    if not command:
         return f"install the package {package}"
-    verb = {"pacman": "-S", "emerge": "", "apk": "add"}.get(tool, "install")
-    words = ["" if os.geteuid() == 0 else "sudo"]
-    if tool == "emerge":
-        settings, _, name = ebuild.rpartition(" ")
-        words += [settings, tool, name]
-    else:
-        words += [tool, verb, package]
-    return " ".join(filter(None, words))
+    return command if os.geteuid() == 0 else f"sudo {command}"
+
+
+def package_command_for(
+    package: str, os_release: Mapping[str, str], present: frozenset[str]
+) -> str:
+    """Decide that command as command_for() does, "" where no package manager is known."""
+    match _chosen(os_release, present):
+        case "":
+            return ""
+        case "emerge":
+            settings, name = _EBUILDS.get(package, ("", package))
+            return f"{settings}emerge {name}"
+        case tool:
+            return f"{tool} {_VERBS.get(tool, 'install')} {package}"
 
 
 def read_os_release() -> dict[str, str]:

@@ -28,8 +28,9 @@ class Filesystem(Record):
 
     ``size`` and ``free`` are in bytes, None where unknown; a ``size`` beyond the range that it was
     found in is a lie or the trace of a cut. ``is_dirty`` tells that it was not unmounted cleanly
-    or has errors, None where that cannot be told without a mount. Also reported this way, by
-    blkid's names: "swap", "crypto_LUKS", "LVM2_member" and RAID members.
+    or has errors, None where that cannot be told without a mount; ``has_journal_to_replay`` that
+    its journal has what is nowhere else yet, which is known of ext file systems. Also reported this
+    way, by blkid's names: "swap", "crypto_LUKS", "LVM2_member" and RAID members.
     """
 
     type: str
@@ -38,12 +39,14 @@ class Filesystem(Record):
     size: int | None = None
     free: int | None = None
     is_dirty: bool | None = None
+    has_journal_to_replay: bool = False
 
 
 class _Measures(Record):
     size: int | None = None
     free: int | None = None
     is_dirty: bool | None = None
+    has_journal_to_replay: bool = False
 
 
 def probe_filesystem(path: HostPath, offset: int, size: int) -> Filesystem | None:
@@ -69,6 +72,7 @@ def filesystem_in(image: ImageFile, offset: int, size: int) -> Filesystem | None
         measures.size,
         measures.free,
         measures.is_dirty,
+        measures.has_journal_to_replay,
     )
 
 
@@ -119,8 +123,9 @@ def _measure_ext(image: ImageFile, offset: int) -> _Measures:
     if block is None or count is None or free is None:
         return _Measures()
     is_clean = facts.get("Filesystem state") == "clean" and "checksum" not in output.stderr
-    is_dirty = not is_clean or "needs_recovery" in facts.get("Filesystem features", "").split()
-    return _Measures(count * block, min(free, count) * block, is_dirty)
+    has_journal = "needs_recovery" in facts.get("Filesystem features", "").split()
+    is_dirty = not is_clean or has_journal
+    return _Measures(count * block, min(free, count) * block, is_dirty, has_journal)
 
 
 def _number(text: str | None) -> int | None:
@@ -162,11 +167,13 @@ def _free_in_fat(image: ImageFile, offset: int) -> int | None:
 
 
 def _measure_xfs(image: ImageFile, offset: int) -> _Measures:
-    """Read fs/xfs/libxfs/xfs_format.h: struct xfs_dsb. Its log tells dirt, and only to a mount."""
+    """Read fs/xfs/libxfs/xfs_format.h: struct xfs_dsb. Its log tells dirt."""
+    from xbuild.image.xfs_log import has_dirty_log  # for an XFS alone
+
     block = _field(image, offset + 4, ">I") or 0
     count = _field(image, offset + 8, ">Q") or 0
     free = _field(image, offset + 144, ">Q") or 0
-    return _Measures(count * block, min(free, count) * block, None)
+    return _Measures(count * block, min(free, count) * block, has_dirty_log(image, offset))
 
 
 def _measure_btrfs(image: ImageFile, offset: int) -> _Measures:

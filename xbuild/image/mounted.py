@@ -19,6 +19,7 @@ from xbuild.tree.resolve import DirectoryReader
 # Nothing is replayed: the loop device refuses every write. A copy may be mounted elsewhere.
 _FLAGS = {"xfs": ("norecovery", "nouuid"), "ext3": ("noload",), "ext4": ("noload",)}
 _CHECKS = {"btrfs": "btrfs check", "xfs": "xfs_repair -n"}
+_UNREPAIRED = ("btrfs", "erofs", "squashfs")
 _STRINGS = {"btrfs": (("rescue", "nologreplay"),)}
 
 
@@ -63,7 +64,8 @@ def _mount(loop: LoopDevice, filesystem: str, label: str) -> int:
         check = _CHECKS.get(filesystem, f"fsck.{filesystem}")
         raise DamagedImage(
             f"the kernel cannot mount its {filesystem}: {error.strerror}",
-            f"the kernel's log says why; {check} may say more",
+            f"the kernel's log says why; {check} may say more"
+            + ("" if filesystem in _UNREPAIRED else ", and xbuild run --fsck repair it"),
         ) from error
     finally:
         os.close(context)

@@ -22,7 +22,7 @@ def open_partition(image: ImageFile, partition: Partition, filesystem: Filesyste
     DamagedImage, CannotAttach.
     """
     label = f"{image.label}, partition {partition.number}" if partition.number else image.label
-    if image.by_kernel and _kernel_has(filesystem.type):
+    if image.by_kernel and kernel_has(filesystem.type):
         return _open_mounted(image, partition, filesystem.type, label)
     match filesystem.type:
         case "ext2" | "ext3" | "ext4":
@@ -37,7 +37,8 @@ def open_partition(image: ImageFile, partition: Partition, filesystem: Filesyste
             return _open_mounted(image, partition, filesystem.type, label)
 
 
-def _kernel_has(filesystem: str) -> bool:
+def kernel_has(filesystem: str) -> bool:
+    """Tell whether the kernel mounts a type of file system without loading a module."""
     with open("/proc/filesystems", encoding="ascii") as file:
         return any(line.split()[-1] == filesystem for line in file)
 

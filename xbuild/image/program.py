@@ -32,11 +32,15 @@ _PACKAGES = {
     "dumpe2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "fsck.erofs": "erofs-utils",
+    "fsck.f2fs": "f2fs-tools",
+    "fsck.fat": "dosfstools",
     "mcopy": "mtools",
     "mdir": "mtools",
     "resize2fs": "e2fsprogs",
     "sfdisk": "fdisk (util-linux elsewhere)",
     "unsquashfs": "squashfs-tools",
+    "xfs_logprint": "xfsprogs",
+    "xfs_repair": "xfsprogs",
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from xbuild.errors import UsageError
+from xbuild.errors import ImageError, UsageError
 from xbuild.image.lock import lock_image
 from xbuild.image.mounting import MountedImage, MountRefused, read_only
+from xbuild.image.repair import repair_unreadable
 from xbuild.image.served import plan_served_run
 from xbuild.image.source import provide_source
 from xbuild.image.survey import require_root, survey_image
@@ -21,7 +23,6 @@ from xbuild.sandbox.disk_failure import explain_attach, explain_mount
 from xbuild.tree.resolve import DirectoryReader
 
 if TYPE_CHECKING:
-    from xbuild.errors import ImageError
     from xbuild.image.compressed import Progress
     from xbuild.image.lock import ImageLock
     from xbuild.image.source import Source
@@ -35,10 +36,11 @@ def plan_image_run(request: Request, *, remember: bool, progress: Progress | Non
     """Look into the image that ``request`` names, and decide: as plan_run() for a directory.
 
     It is locked meanwhile, for root mounted read-only in a private mount namespace, else read by
-    programs (see plan_served_run()), and left as it was. A
-    compressed one is unpacked first, beside it for a run that writes and ``remember``, else into
-    a file without a name, whose descriptor stays open for the plan. ``progress`` is told of that.
-    Raises ImageError subclasses, and XbuildError subclasses as plan_run() does.
+    programs (see plan_served_run()), and left as it was. But a compressed one is unpacked first,
+    beside it for a run that writes and ``remember``, else into a file without a name, whose
+    descriptor stays open for the plan; ``progress`` is told of that. And with ``remember`` a root
+    that is to be repaired is so at once, where it cannot be looked into otherwise. Raises
+    ImageError subclasses, and XbuildError subclasses as plan_run() does.
     """
     leaves_alone = request.read_only or request.ephemeral
     if request.fsck and leaves_alone:
@@ -51,10 +53,24 @@ def plan_image_run(request: Request, *, remember: bool, progress: Progress | Non
     with lock_image(source.opened, exclusive=not leaves_alone) as lock:
         if not host.privileged:
             return plan_served_run(request, host, lock, source, remember=remember)
-        survey = survey_image(
-            source.opened, label=source.path, partition=request.partition, by_kernel=True
-        )
+        survey = _survey(request, source, lock, repairs=request.fsck and remember)
         return _plan(request, host, survey, lock, source, remember=remember)
+
+
+def _survey(request: Request, source: Source, lock: ImageLock, *, repairs: bool) -> ImageSurvey:
+    """Look at the image; with ``repairs`` once more where no root can be looked into."""
+
+    def look(partition: str | None) -> ImageSurvey:
+        return survey_image(source.opened, label=source.path, partition=partition, by_kernel=True)
+
+    if not repairs:
+        return look(request.partition)
+    with suppress(ImageError):
+        survey = look(request.partition)
+        if survey.root is not None:
+            return survey
+    repair_unreadable(look(None), lock)
+    return look(request.partition)
 
 
 def _plan(
@@ -94,8 +110,8 @@ def _describe(
     """Say how the run uses the image, now that it is known what can be mounted."""
     leaves_alone = request.read_only or request.ephemeral
     arrange = read_only if leaves_alone else (lambda volume: checked(volume, request))
-    notes = [*survey.notes, *state_notes(survey, (root, *(v for v, _ in below)), leaves_alone)]
-    seats, closed = [], []
+    notes = [*survey.notes, *state_notes(survey, (root, *(v for v, _ in below)), request)]
+    seats, closed, unmounted = [], [], []
     for index, (volume, mount) in enumerate(below):
         place = place_of(reader, mount.target, notes)
         if place is None:
@@ -109,17 +125,20 @@ def _describe(
         notes.append(f"{mount.target} is {where}: {reason.message}; {reason.hint}")
         if not place.missing and not place.covered:
             closed.append(place.path)
+        if (alone := arrange(volume)).check:
+            unmounted.append(alone)
     status = os.fstat(lock.fd)
-    volumes = (root, *(seat.volume for seat in seats))
+    is_written = bool(unmounted) or not all(v.read_only for v in (root, *(s.volume for s in seats)))
     return Disk(
         request.target,
         status.st_size,
         status.st_mtime_ns,
-        is_exclusive=not leaves_alone and not all(v.read_only for v in volumes),
+        is_exclusive=not leaves_alone and is_written,
         root=arrange(root),
         seats=tuple(seats),
         closed=tuple(closed),
         notes=tuple(notes),
+        unmounted=tuple(unmounted),
     )
 
 

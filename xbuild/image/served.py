@@ -5,8 +5,8 @@ The tree is looked at as ``xbuild inspect`` does, by programs that mount nothing
 
 from __future__ import annotations
 
-import errno
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from xbuild.emulation.packages import package_command
@@ -16,6 +16,7 @@ from xbuild.image.survey import open_survey, require_root
 from xbuild.image.volumes import checked, place_of, state_notes, volume_of, wanted_below
 from xbuild.plan.disk import Disk, Seat, Volume
 from xbuild.plan.make import plan_tree
+from xbuild.plan.restrictions import FUSE_DEVICE, why_no_fuse
 from xbuild.record import replace
 
 if TYPE_CHECKING:
@@ -28,25 +29,13 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Plan
     from xbuild.tree.resolve import TreeReader
 
-FUSE_DEVICE = "/dev/fuse"
 # In the order of preference: squashfuse_ll answers by inode, squashfuse by path.
 SERVERS = {"ext4": ("fuse2fs",), "squashfs": ("squashfuse_ll", "squashfuse")}
-# Name of the package, and of Gentoo's.
-_PACKAGES = {
-    "ext4": ("fuse2fs", "env USE=fuse sys-fs/e2fsprogs"),
-    "squashfs": ("squashfuse", "sys-fs/squashfuse"),
-}
 # In the foreground and in one thread: those of fuse2fs wait for one lock anyway, and libfuse ends
 # threads by pthread_cancel(3), which needs a library that is out of reach by then.
 _FLAGS = ("-f", "-s", "-o")
 # The kernel checks permissions, for whoever the container's users are (mount.fuse3(8)).
 _OPTIONS = "allow_other,default_permissions,suid"
-_HINTS = {
-    errno.ENOENT: "as root: modprobe fuse; in a container, its /dev needs it (--device /dev/fuse)",
-    errno.ENODEV: "as root: modprobe fuse",
-    errno.EACCES: "as root: chmod 666 /dev/fuse, which is its mode where udev made it",
-    errno.EPERM: "the device has to be allowed to this container: --device /dev/fuse",
-}
 
 
 def plan_served_run(
@@ -78,10 +67,10 @@ def require_fuse(purpose: str) -> None:
     try:
         os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
+        found = why_no_fuse(error.errno or 0)
         raise HostUnable(
-            f"Cannot {purpose}: {FUSE_DEVICE} cannot be opened ({error.strerror})",
-            f"{_HINTS.get(error.errno or 0, 'as root: modprobe fuse')}\nor run xbuild as root:"
-            " it uses loop devices",
+            f"Cannot {purpose}: {FUSE_DEVICE} cannot be opened ({error.strerror}): {found.cause}",
+            f"{found.hint}\nor run xbuild as root: it uses loop devices",
         ) from error
 
 
@@ -93,7 +82,7 @@ def find_server(filesystem: str) -> str | None:
 
 def install_hint(filesystem: str) -> str:
     """Return how to get a program that serves a type of file system."""
-    command = package_command(*_PACKAGES[filesystem])
+    command = package_command(SERVERS[filesystem][-1])
     return f"{command}\nor run xbuild as root: it uses loop devices"
 
 
@@ -114,17 +103,28 @@ def _served(volume: Volume, filesystem: Filesystem | None, request: Request) -> 
     volume = checked(volume, request)
     leaves_alone = request.read_only or request.ephemeral or volume.read_only
     options = f"offset={volume.offset},{_OPTIONS}"
+    has_journal = filesystem is not None and filesystem.has_journal_to_replay
+    if has_journal and not leaves_alone and volume.offset:
+        # e2fsprogs forget the offset when they open it again afterwards (1.47.0).
+        raise UnsupportedImage(
+            f"Cannot write to {_part(volume)} of {request.target} without root: its journal has to"
+            " be replayed first, and no program does so inside of an image",
+            f"once: sudo xbuild run --fsck {shlex.quote(request.target)} true\n"
+            "--read-only and --ephemeral do without",
+        )
     if kind == "ext4" and leaves_alone:
-        is_dirty = filesystem is not None and filesystem.is_dirty
-        options += ",ro,norecovery" if is_dirty else ",ro"
+        options += ",ro,norecovery" if has_journal else ",ro"
     return replace(volume, read_only=leaves_alone, server=(program, *_FLAGS, options))
+
+
+def _part(volume: Volume) -> str:
+    return f"partition {volume.partition}" if volume.partition else "the file system"
 
 
 def _describe(
     request: Request, survey: ImageSurvey, lock: ImageLock, root: Volume, reader: TreeReader
 ) -> Disk:
     by_number = {part.partition.number: part for part in survey.partitions}
-    leaves_alone = request.read_only or request.ephemeral
     below = wanted_below(survey, by_number, root)
     notes = list(survey.notes)
     seats, closed = [], []
@@ -142,7 +142,7 @@ def _describe(
             continue
         seats.append(Seat(served, place, mount.target))
     volumes = (root, *(seat.volume for seat in seats))
-    notes += state_notes(survey, volumes, leaves_alone)
+    notes += state_notes(survey, volumes, request)
     notes += _what_differs(volumes)
     status = os.fstat(lock.fd)
     return Disk(

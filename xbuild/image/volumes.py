@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from xbuild.errors import TargetError, UnsupportedImage, UsageError
+from xbuild.image.content import map_paths
 from xbuild.image.program import require_program
 from xbuild.plan.disk import Volume
 from xbuild.plan.guest import locate
 from xbuild.record import replace
 
 if TYPE_CHECKING:
-    from xbuild.image.filesystem import Filesystem
     from xbuild.image.survey import ImageMount, ImagePartition, ImageSurvey
     from xbuild.plan.guest import Place
     from xbuild.plan.request import Request
@@ -24,7 +25,9 @@ _CHECKS = {
     "vfat": ("fsck.fat", "-a"),
     "xfs": ("xfs_repair",),
     "btrfs": ("btrfs", "check", "--readonly"),
+    "f2fs": ("fsck.f2fs", "-f", "-y"),
 }
+_JOURNALED = frozenset(("ext4", "xfs", "btrfs"))
 # ext4 mounts its forerunners as they are, and unlike their own types can be idmapped.
 _DRIVERS = {"ext2": "ext4", "ext3": "ext4"}
 
@@ -81,32 +84,58 @@ def place_of(reader: TreeReader, target: GuestPath, notes: list[str]) -> Place |
 
 def checked(volume: Volume, request: Request) -> Volume:
     """Return a volume with the check that was asked for. Raises ImageToolMissing."""
-    if not request.fsck or volume.filesystem not in _CHECKS:
+    return with_check(volume) if request.fsck else volume
+
+
+def with_check(volume: Volume) -> Volume:
+    """Return a volume with its check, where there is one for it. Raises ImageToolMissing."""
+    if volume.filesystem not in _CHECKS:
         return volume
     name, *options = _CHECKS[volume.filesystem]
     program = require_program(name, f"repair {volume.filesystem}")
     return replace(volume, check=(program, *options))
 
 
-def state_notes(survey: ImageSurvey, volumes: tuple[Volume, ...], leaves_alone: bool) -> list[str]:
+def state_notes(survey: ImageSurvey, volumes: tuple[Volume, ...], request: Request) -> list[str]:
     """Return what there is to know of the file systems' state."""
+    leaves_alone = request.read_only or request.ephemeral
     by_number = {part.partition.number: part.filesystem for part in survey.partitions}
-    found = []
+    found = _stale_map_notes(request)
     for volume in volumes:
         filesystem = by_number[volume.partition]
         if filesystem is not None and filesystem.is_dirty:
-            found.append(_dirt(volume, filesystem, leaves_alone))
+            what = f"partition {volume.partition}" if volume.partition else "the image"
+            found.append(
+                f"{what} was not unmounted cleanly, or has errors ({filesystem.type}):"
+                f" {_remedy(volume.filesystem, request)}"
+            )
         if volume.filesystem in ALWAYS_READ_ONLY and not leaves_alone:
             found.append(
                 f"{volume.filesystem} is always read-only; with --ephemeral changes are possible,"
                 " and discarded"
             )
+        elif request.fsck and volume.filesystem not in _CHECKS:
+            found.append(f"--fsck: no program to check {volume.filesystem} is known")
     return list(dict.fromkeys(found))
 
 
-def _dirt(volume: Volume, filesystem: Filesystem, leaves_alone: bool) -> str:
-    what = f"partition {volume.partition}" if volume.partition else "the image"
-    text = f"{what} was not unmounted cleanly, or has errors ({filesystem.type})"
-    if leaves_alone:
-        return f"{text}: what only its journal has is not seen, for nothing is written to it"
-    return f"{text}: its journal is replayed; --fsck repairs it"
+def _stale_map_notes(request: Request) -> list[str]:
+    """Return what there is to know of block maps beside an image that is written to."""
+    if request.read_only or request.ephemeral:
+        return []
+    maps = [path for path in map_paths(request.target) if os.path.exists(path)]
+    return [f"{path} will not fit any more: xbuild image pack makes a new one" for path in maps]
+
+
+def _remedy(filesystem: str, request: Request) -> str:
+    """Return what happens to a file system that is dirty."""
+    has_journal = filesystem in _JOURNALED
+    if request.read_only or request.ephemeral:
+        if has_journal:
+            return "what only its journal has is not seen, for nothing is written to it"
+        return "nothing is written to it"
+    if filesystem == "btrfs":
+        return "its log is replayed" + ("; --fsck checks it before" if not request.fsck else "")
+    if request.fsck:
+        return "it is repaired first"
+    return f"{'its journal is replayed; ' if has_journal else ''}--fsck repairs it"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from xbuild.plan.identities import Identities
     from xbuild.plan.steps import Create, IdMap, Step
 
+_REPAIRED = 1  # e2fsck(8), fsck.fat(8), fsck.f2fs(8): exit status where errors were corrected
+_SAY_REPAIRED = frozenset(("ext4", "vfat", "f2fs"))
+_REPAIRED_CLEAN = frozenset(("xfs",))  # xfs_repair(8) refuses one whose journal is not empty
 _NO_LOWER = frozenset(("vfat", "exfat", "ntfs3"))  # names without case: fs/overlayfs/params.c
 
 
@@ -54,7 +57,7 @@ class Disk(Record):
 
     ``seats`` are in the order of mounting; ``closed`` are mount points that stay read-only, for
     what belongs there cannot be mounted. ``descriptor`` is that of the file without a name which
-    a compressed image was unpacked to.
+    a compressed image was unpacked to. ``unmounted`` are file systems that are checked alone.
     """
 
     image: HostPath
@@ -66,6 +69,7 @@ class Disk(Record):
     closed: tuple[GuestPath, ...] = ()
     notes: tuple[str, ...] = ()
     descriptor: int | None = None
+    unmounted: tuple[Volume, ...] = ()
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
@@ -84,6 +88,8 @@ def open_steps(disk: Disk) -> list[Step]:
         steps.OpenImage(disk.image, disk.is_exclusive, disk.size, disk.mtime_ns, disk.descriptor),
     ]
     attached: set[int] = set()
+    for volume in disk.unmounted:
+        found += _attach(volume, read_only=False)
     for volume in disk.volumes:
         if volume.server:
             found += _serve(volume)
@@ -99,15 +105,22 @@ def _attach(volume: Volume, *, read_only: bool) -> list[Step]:
     number = volume.partition
     found: list[Step] = [steps.AttachLoop(number, volume.offset, volume.size, read_only)]
     if volume.check:
-        found.append(steps.CheckFilesystem(number, volume.check))
+        found.append(check_step(volume))
     return found
+
+
+def check_step(volume: Volume, offset: int | None = None) -> steps.CheckFilesystem:
+    """Return the step that checks a volume: see CheckFilesystem."""
+    accepted = (0, _REPAIRED) if volume.filesystem in _SAY_REPAIRED else (0,)
+    replay = volume.filesystem if volume.filesystem in _REPAIRED_CLEAN else ""
+    return steps.CheckFilesystem(volume.partition, volume.check, offset, accepted, replay)
 
 
 def _serve(volume: Volume) -> list[Step]:
     number = volume.partition
     found: list[Step] = []
     if volume.check:
-        found.append(steps.CheckFilesystem(number, volume.check, volume.offset))
+        found.append(check_step(volume, volume.offset))
     found.append(
         steps.ServeFilesystem(volume.name, number, volume.offset, volume.server, volume.read_only)
     )

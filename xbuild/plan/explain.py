@@ -43,8 +43,9 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
         case steps.AttachLoop(partition, offset, size, read_only):
             marks = _marks(read_only=read_only, recursive=False, id_map=None)
             return "loop", f"{_part(partition)}, {size} bytes from {offset}{marks}"
-        case steps.CheckFilesystem(partition, argv):
-            return "check", f"{_part(partition)} by {' '.join(argv)}"
+        case steps.CheckFilesystem(partition, argv) as checked:
+            before = f", once {checked.replay} has replayed its journal" if checked.replay else ""
+            return "check", f"{_part(partition)} by {' '.join(argv)}{before}"
         case steps.MountFilesystem(volume, _, filesystem, options):
             words = [k if v is None else f"{k}={v}" for k, v in options]
             given = f" ({','.join(words)})" if words else ""

@@ -11,7 +11,9 @@ from xbuild.plan.kernel import kernel_version, read_status, read_sysctl
 from xbuild.record import Record
 
 # errno.h
-EACCES, ENODEV, ENOSPC, EUSERS = 13, 19, 28, 87
+ENOENT, EACCES, ENODEV, ENOSPC, EUSERS = 2, 13, 19, 28, 87
+
+FUSE_DEVICE = "/dev/fuse"
 
 _SYSCTLS = (
     (
@@ -135,3 +137,18 @@ def why_no_private_binfmt(errno: int) -> Restriction:
         "allow mount(2) in the outer container's seccomp and AppArmor profiles,"
         " or register on the host (xbuild binfmt register) and run with --binfmt host",
     )
+
+
+def why_no_fuse(errno: int) -> Restriction:
+    """Explain a FUSE device that could not be opened, or a mount of it that was refused."""
+    if errno == EACCES:
+        return Restriction(
+            "only root may open it",
+            f"as root: chmod 666 {FUSE_DEVICE}, its mode where udev made it",
+        )
+    if errno in (ENOENT, ENODEV):
+        return Restriction(
+            "this kernel has no FUSE, or this container was not given the device",
+            "as root: modprobe fuse; in a container: --device /dev/fuse",
+        )
+    return Restriction("the kernel refused", "in a container: --device /dev/fuse")

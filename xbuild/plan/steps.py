@@ -120,12 +120,15 @@ class CheckFilesystem(Record):
     """Have a program check and repair a partition.
 
     The attached device follows ``argv``, or with ``offset`` (bytes) the image itself, as
-    e2fsck(8) takes it.
+    e2fsck(8) takes it. ``accepted`` are the exit statuses that leave it sound. With ``replay``, a
+    type of file system, the kernel mounts it once before, for only that replays its journal.
     """
 
     partition: int
     argv: tuple[str, ...]
     offset: int | None = None
+    accepted: tuple[int, ...] = (0,)
+    replay: str = ""
 
 
 class MountFilesystem(Record):

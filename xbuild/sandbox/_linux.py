@@ -67,6 +67,7 @@ ENOENT = 2
 ENOSYS = 38
 ELOOP = 40
 E2BIG = 7
+ENOEXEC = 8
 
 # sys/mount.h
 MNT_DETACH = 2
@@ -157,10 +158,9 @@ _sethostname = _bind("sethostname", 2)
 _socket = _bind("socket", 3)
 _ioctl = _bind("ioctl", 3)
 _clone = _bind("clone", 4)
-_sleep = _ctypes.dlsym(_libc, "sleep")
-_PAUSE_S = 10
+_getpid = _ctypes.dlsym(_libc, "getpid")
 _STACK_BYTES = 8192
-_pause_stack = (_Char * _STACK_BYTES)()
+_stack = (_Char * _STACK_BYTES)()
 
 _CALL_FAILED = -1
 
@@ -187,17 +187,18 @@ def setns(fd: int, flags: int) -> None:
     _check(_setns(fd, flags))
 
 
-def clone_paused(flags: int) -> int:
-    """Return a child in new namespaces that only waits to be killed (clone(2), sleep(3)).
+def clone_ended(flags: int) -> int:
+    """Return a child in new namespaces that has nothing to do and ends at once (clone(2)).
 
-    It shares this process's memory and runs nothing of it but sleep(3), so that no page is copied;
-    should this process be killed, it ends by itself. One at a time: all use the same stack.
+    It keeps a user namespace alive until it is waited for, and leaves nothing should this process
+    be killed before. It shares this process's memory, so that no page is copied. One at a time:
+    all use the same stack.
     """
-    top = (_ctypes.addressof(_pause_stack) + _STACK_BYTES) & ~0xF
+    top = (_ctypes.addressof(_stack) + _STACK_BYTES) & ~0xF
     # The child inherits a mask under which no handler of ours can run in it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        return _check(_clone(_sleep, top, flags | CLONE_VM | SIGCHLD, _PAUSE_S))
+        return _check(_clone(_getpid, top, flags | CLONE_VM | SIGCHLD, None))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

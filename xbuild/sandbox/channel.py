@@ -60,12 +60,11 @@ class Gate:
             return False
 
     def close(self) -> None:
-        """Give up both ends in this process."""
-        for fd in (self._read, self._write):
-            try:
-                os.close(fd)
-            except OSError:
-                continue
+        """Give up both ends in this process; a second call does nothing."""
+        self.watch()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
 
 
 class Reports:
@@ -85,12 +84,20 @@ class Reports:
 
     def close_sender(self) -> None:
         """Let go of the sending end in this process."""
-        os.close(self._write)
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+    def close(self) -> None:
+        """Let go of both ends in this process; a second call does nothing."""
+        self.close_sender()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
 
     def receive(self) -> Report | None:
         """Wait for a report, or for None once every sender is gone (call in the launcher)."""
         content = b""
         while chunk := os.read(self._read, _LIMIT):
             content += chunk
-        os.close(self._read)
         return Report(*marshal.loads(content)) if content else None

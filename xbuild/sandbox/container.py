@@ -39,13 +39,25 @@ class Container:
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
 
-        Raises SetupFailed when a step could not be applied, CommandNotFound or
-        CommandNotExecutable when the command could not be executed.
+        To be called in a program's main thread, the only one that may handle signals. Raises
+        SetupFailed when a step could not be applied, CommandNotFound or CommandNotExecutable when
+        the command could not be executed.
         """
         _open_standard_descriptors()
         relay = _relay_for(self._plan.command.terminal)
         ending = Reports() if reports_at_end(self._plan) else None
         lines = Lines(Reports(), relay.sender if relay is not None else None, ending)
+        try:
+            report, status = self._run(lines, relay)
+        finally:
+            lines.close()
+        if report is not None:
+            from xbuild.sandbox.failure import explain_report  # off the start path
+
+            raise explain_report(report, self._plan)
+        return status
+
+    def _run(self, lines: Lines, relay: Relay | None) -> tuple[Report | None, int]:
         with Forwarding() as forwarding:
             watched = self._start(lines)
             try:
@@ -55,15 +67,11 @@ class Container:
                     relay.run(watched.has_ended)
                 report = lines.reports.receive()
                 status = watched.wait()
-                if report is None and ending is not None:
-                    report = ending.receive()
+                if report is None and lines.ending is not None:
+                    report = lines.ending.receive()
             finally:
                 watched.end()
-        if report is not None:
-            from xbuild.sandbox.failure import explain_report  # off the start path
-
-            raise explain_report(report, self._plan)
-        return status
+        return report, status
 
     def _start(self, lines: Lines) -> _Watched:
         outer = outer_user_namespace(self._plan)
@@ -74,7 +82,7 @@ class Container:
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
-        watched = _Watched(first.pid)
+        watched = _Watched(first.pid, first)
         try:
             first.write_maps()
         except OSError as error:
@@ -84,14 +92,15 @@ class Container:
 
     def _start_supervisor(self, lines: Lines, outer: IdMap) -> _Watched:
         launcher = os.getpid()
+        gates = MapGates()
         try:
-            gates = MapGates()
             pid = os.fork()
         except OSError as error:
+            gates.close()
             raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
-        watched = _Watched(pid)
+        watched = _Watched(pid, gates)
         try:
             if outer.writer != "self" and gates.wanted.wait():
                 _write_outer_map(outer, pid)
@@ -140,10 +149,14 @@ class _KeptPidNamespace:
 
 
 class _Watched:
-    """A child that is waited for once, in whichever place first sees its end."""
+    """A child that is waited for once, in whichever place first sees its end.
 
-    def __init__(self, pid: int) -> None:
+    ``held`` is given up then: it must stay open until the child needs it no more.
+    """
+
+    def __init__(self, pid: int, held: ProcessOne | MapGates) -> None:
         self.pid = pid
+        self._held = held
         self._status: int | None = None
 
     def has_ended(self) -> bool:
@@ -165,6 +178,7 @@ class _Watched:
         if self._status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
+        self._held.close()
 
 
 def _write_outer_map(id_map: IdMap, pid: int) -> None:

@@ -32,7 +32,7 @@ def explain_image_report(report: Report, plan: Plan) -> ImageError:
     if isinstance(step, steps.AttachLoop):
         return explain_attach(report.errno, report.subject, plan.target)
     if isinstance(step, steps.CheckFilesystem):
-        return _unrepaired(step, plan.target)
+        return explain_check(step, plan.target)
     if isinstance(step, steps.ServeFilesystem):
         return _unserved(report, step, plan.target)
     assert isinstance(step, steps.MountFilesystem)
@@ -41,9 +41,10 @@ def explain_image_report(report: Report, plan: Plan) -> ImageError:
 
 def _unwritten(report: Report, image: HostPath) -> ImageError:
     what = f"partition {report.subject}" if report.subject != "0" else "the file system"
+    is_unclean = report.errno == errno.EUCLEAN  # as found when its program had ended
+    reason = "it was left with errors" if is_unclean else os.strerror(report.errno)
     return ImageError(
-        f"Not all that was written could be written back to {what} of {image}:"
-        f" {os.strerror(report.errno)}",
+        f"Not all that was written could be written back to {what} of {image}: {reason}",
         "is the disk that the image is on full, or failing? df, dmesg; then run it with --fsck",
     )
 
@@ -118,11 +119,22 @@ def explain_attach(number: int, subject: str, image: HostPath) -> CannotAttach:
     )
 
 
-def _unrepaired(step: steps.CheckFilesystem, image: HostPath) -> DamagedImage:
+def explain_check(step: steps.CheckFilesystem, image: HostPath) -> DamagedImage:
+    """Return the error for a file system that is not sound after its check."""
+    program = os.path.basename(step.argv[0])
+    what = _what(step.partition, image)
+    if program == "btrfs":
+        return DamagedImage(
+            f"btrfs check found errors in {what} (its messages are above)",
+            "it is not repaired: take the files out first (mount -o ro,rescue=all, or btrfs"
+            " restore), then on a copy: btrfs check --repair",
+        )
+    hint = "work on a copy, and see the program's manual page"
+    if program == "xfs_repair":
+        hint = "where its journal is damaged, xfs_repair -L drops it: on a copy"
     return DamagedImage(
-        f"{os.path.basename(step.argv[0])} could not repair partition {step.partition} of {image}"
-        " (its messages are above)",
-        "work on a copy, and see the program's manual page",
+        f"{program} could not repair {what} (its messages are above)",
+        hint,
     )
 
 
@@ -144,7 +156,8 @@ def explain_mount(number: int, step: steps.MountFilesystem, image: HostPath) -> 
         reason = f"the kernel does not accept it ({reason})"
     return DamagedImage(
         f"Cannot mount {what} of {image}: {reason}",
-        "dmesg has the kernel's reason; --fsck repairs what can be repaired",
+        "dmesg has the kernel's reason; "
+        + ("btrfs check may say more" if step.filesystem == "btrfs" else "--fsck may repair it"),
     )
 
 

@@ -10,10 +10,11 @@ import os
 import stat
 
 from xbuild.binary.arch import arch_of
-from xbuild.binary.elf import SNIFF_BYTES, sniff
+from xbuild.binary.elf import ELFMAG, SNIFF_BYTES, read_program, sniff
 from xbuild.errors import (
     CommandNotExecutable,
     CommandNotFound,
+    DamagedElf,
     SetupFailed,
     TargetError,
     XbuildError,
@@ -170,6 +171,7 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
             if entry is not None and not stat.S_ISREG(entry.mode):
                 return f"it is {_kind(entry.mode)}, not a program", ""
             header = reader.read(path, SNIFF_BYTES)
+            damage = _damage(reader, path) if header.startswith(ELFMAG) else ""
     except TargetError:
         return os.strerror(report.errno), ""  # not of the tree's own: on a bind, a tmpfs
     if report.phase == "loader":
@@ -181,6 +183,8 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
         return "permission denied", "the tree's file system is mounted noexec"
     if report.errno == errno.EACCES:
         return "permission denied", "is its executable bit set, and may this user reach it?"
+    if damage:
+        return damage, "copy it into the tree again, or reinstall its package"
     ident = sniff(header)
     arch = arch_of(ident) if ident is not None else None
     if arch is not None:
@@ -195,6 +199,17 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
     if header.startswith(b"#!"):
         return os.strerror(report.errno), "its first line names an interpreter that cannot run"
     return "it is neither a program nor a script with a #! line", ""
+
+
+def _damage(reader: DirectoryReader, path: GuestPath) -> str:
+    """Return in which way a program is cut off or makes no sense; "" where it is whole."""
+    with reader.open(path) as file:
+        try:
+            end = read_program(file).end_bytes
+        except DamagedElf as error:
+            return error.message
+        size = file.seek(0, os.SEEK_END)
+    return f"it is cut off: it has {size} of at least {end} bytes" if end > size else ""
 
 
 def _kind(mode: int) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
-from xbuild.errors import EXIT_FAILED
+from xbuild.binary.elf import ELFMAG, read_program
+from xbuild.errors import EXIT_FAILED, DamagedElf
 from xbuild.sandbox import _linux, signals
 from xbuild.sandbox.channel import Report
 
@@ -211,7 +212,7 @@ def _first_found(command: Exec, start: Callable[[str, dict[str, str]], _T]) -> _
     explaining: OSError | None = None
     for candidate in candidates:
         try:
-            _refuse_magic_links(candidate)
+            _check_program(candidate)
             return start(candidate, environment)
         except (FileNotFoundError, NotADirectoryError) as error:
             if explaining is None and os.path.lexists(candidate):
@@ -225,12 +226,13 @@ def _first_found(command: Exec, start: Callable[[str, dict[str, str]], _T]) -> _
     raise FileNotFoundError(_linux.ENOENT, os.strerror(_linux.ENOENT), name)
 
 
-def _refuse_magic_links(path: str) -> None:
-    """Refuse a program, or the interpreter of a script, behind a magic link of /proc (ELOOP).
+def _check_program(path: str) -> None:
+    """Refuse a program, or the interpreter of a script, that must not or cannot be started.
 
-    /proc/self/exe is xbuild's own Python until exec: started with libraries of the tree's, it
-    would leave the host's file in the hands of a guest that may have its owner's id
-    (CVE-2019-5736).
+    Behind a magic link of /proc (ELOOP): /proc/self/exe is xbuild's own Python until exec. Started
+    with libraries of the tree's, it would leave the host's file in the hands of a guest that may
+    have its owner's id (CVE-2019-5736). Cut off (ENOEXEC): its header will do for the kernel, and
+    the emulator's own words and exit status would be all that a person hears.
     """
     for depth in range(_SCRIPTS_IN_A_ROW):
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -246,11 +248,21 @@ def _refuse_magic_links(path: str) -> None:
         try:
             is_file = stat.S_ISREG(os.fstat(fd).st_mode)
             line = os.read(fd, _SCRIPT_LINE_BYTES) if is_file else b""
+            if line.startswith(ELFMAG) and _is_cut_off(fd):
+                raise OSError(_linux.ENOEXEC, os.strerror(_linux.ENOEXEC), path)
         finally:
             os.close(fd)
         if not line.startswith(b"#!"):
             return
         path = os.fsdecode(_interpreter_of(line))
+
+
+def _is_cut_off(fd: int) -> bool:
+    with open(fd, "rb", buffering=0, closefd=False) as file:
+        try:
+            return read_program(file).end_bytes > os.fstat(fd).st_size
+        except DamagedElf:
+            return True
 
 
 def _interpreter_of(line: bytes) -> bytes:

@@ -9,11 +9,7 @@ from xbuild.sandbox import _linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
-
     from xbuild.plan.steps import IdMap, IdRange, Namespace, Plan, Step
-else:
-    import _signal as signal  # signal itself imports enum
 
 _FLAGS = {
     "user": _linux.CLONE_NEWUSER,
@@ -74,7 +70,7 @@ def open_user_namespaces(plan: Plan) -> dict[IdMap, int]:
     """Return a descriptor of a user namespace for each id map that a mount of ``plan`` needs.
 
     To be called before a new PID namespace is unshared: the maps are written by way of /proc. A
-    child holds each namespace while its maps are written, and ends once the descriptor is open.
+    child that has ended holds each namespace until it is waited for, its descriptor open.
     """
     maps = (getattr(step, "id_map", None) for step in plan.steps if not _enters(step))
     return {id_map: _new_user_namespace(id_map) for id_map in set(maps) if id_map is not None}
@@ -85,7 +81,7 @@ def _enters(step: Step) -> bool:
 
 
 def _new_user_namespace(id_map: IdMap) -> int:
-    child = _linux.clone_paused(_linux.CLONE_NEWUSER)
+    child = _linux.clone_ended(_linux.CLONE_NEWUSER)
     try:
         proc_fd = os.open(f"/proc/{child}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         write_map(id_map, proc_fd)
@@ -93,5 +89,4 @@ def _new_user_namespace(id_map: IdMap) -> int:
         os.close(proc_fd)
         return fd
     finally:
-        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from xbuild.binary.arch import arch_named
-from xbuild.emulation.packages import command_for, install_command, parse_os_release
+from xbuild.emulation.packages import (
+    command_for,
+    install_command,
+    package_command_for,
+    parse_os_release,
+)
 
 ARM64 = arch_named("aarch64")
 
@@ -36,6 +41,21 @@ def test_gentoo_is_told_the_target_and_the_use_flag() -> None:
     command = command_for(ARM64, {"ID": "gentoo"}, frozenset({"emerge"}))
     assert 'QEMU_USER_TARGETS="aarch64"' in command
     assert "static-user" in command
+
+
+@pytest.mark.parametrize(
+    ("identity", "tool", "command"),
+    [
+        ("debian", "apt-get", "apt-get install fuse2fs"),
+        ("arch", "pacman", "pacman -S fuse2fs"),
+        ("alpine", "apk", "apk add fuse2fs"),
+        ("gentoo", "emerge", "env USE=fuse emerge sys-fs/e2fsprogs"),
+        ("nixos", "", ""),
+    ],
+)
+def test_other_packages_go_by_the_same_managers(identity: str, tool: str, command: str) -> None:
+    present = frozenset([tool] if tool else [])
+    assert package_command_for("fuse2fs", {"ID": identity}, present) == command
 
 
 def test_lines_that_are_no_assignments_are_ignored() -> None:

@@ -293,3 +293,17 @@ def test_hosts_that_cannot_map_ids(changes: dict[str, object], message: str) -> 
 def test_why_there_is_one_id_only(changes: dict[str, object], reason: str) -> None:
     plan = plan_of(facts(host=user_host(**changes)))
     assert any("one user id only" in note and reason in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("emulations", "said"),
+    [
+        ((private("aarch64"),), False),
+        ((private("aarch64"), private("arm")), "every emulated architecture of this tree (aarch64"),
+        ((Emulation(arch_named("x86_64"), "native"),), "nothing in this tree is emulated"),
+    ],
+)
+def test_whom_a_processor_model_is_for(emulations: tuple[Emulation, ...], said: str | bool) -> None:
+    plan = plan_of(facts(request=request(cpu="max"), emulations=emulations))
+    about = " ".join(note for note in plan.notes if "--cpu" in note)
+    assert said in about if isinstance(said, str) else about == ""

@@ -6,7 +6,7 @@ A probe is a function from ``Circumstances`` to findings. It acts in a forked ch
 
 from __future__ import annotations
 
-from xbuild.sandbox.probes import emulation, groups, ids, mounts, namespaces
+from xbuild.sandbox.probes import emulation, fuse, groups, ids, mounts, namespaces
 from xbuild.sandbox.probes.finding import Circumstances, Finding
 
 TYPE_CHECKING = False
@@ -29,6 +29,7 @@ PROBES: tuple[Probe, ...] = (
     emulation.probe_private_binfmt,
     emulation.probe_host_binfmt,
     mounts.probe_loop_device,
+    fuse.probe_fuse,
     groups.probe_cgroup,
 )
 """In the order of a table: what a run needs first stands first."""
