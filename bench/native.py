@@ -17,35 +17,37 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.native_compare import Comparison, compare_builds
 from bench.native_plot import plot
 from bench.native_projects import PRELUDE, PROJECTS, Project, fetch, made_files, unpack
 from bench.start import installed_xbuild
+from tests.native_trees import PACKAGES, SUITE
 from xbuild.record import HostPath
 from xbuild.source.cache import cache_directory
 from xbuild.source.debian import BASE_PACKAGES, fetch_debian_tree
 
-SUITE = "trixie"
 TRIPLETS = {
     "arm64": "aarch64-linux-gnu",
     "armhf": "arm-linux-gnueabihf",
     "riscv64": "riscv64-linux-gnu",
 }
-IN_TREE = (*BASE_PACKAGES, "gcc", "g++", "make", "libc6-dev", "gfortran", "xz-utils", "bzip2")
 DEFAULT = ("emulated", "exact", "fast", "cross")
 VARIANTS = (*DEFAULT, "ccache-cold", "ccache-warm", "distcc-1", "distcc-2")
 BUILD = "/build"  # the same for all: it is in the debug information
 TARGETS = {"exact": (10.0, 1.5), "fast": (15.0, 1.2)}
 CONFIGURE_LIMIT = 2.2
+_FIRST_PORT = 36320
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def main() -> int:
     projects = [p for p in PROJECTS if p.name in options.projects.split(",")]
     variants = [v for v in VARIANTS if v in options.variants.split(",")]
     archives = fetch([p.package for p in projects], SUITE)
-    tree = options.tree or bench_tree(options.architecture, SUITE, IN_TREE)
+    tree = options.tree or bench_tree(options.architecture, SUITE, PACKAGES)
     triplet = TRIPLETS[options.architecture]
     cross = options.cross or bench_tree(_host(), SUITE, _cross_packages(options.architecture))
     with tempfile.TemporaryDirectory(prefix="xbuild-bench-", dir="/var/tmp") as place:
@@ -86,7 +88,9 @@ def main() -> int:
         setting = Setting(options.xbuild, tree, cross, triplet, options.jobs, Path(place))
         if set(variants) - {"emulated", "cross"}:
             subprocess.run([options.xbuild, "native", "prepare", tree], check=True)
-        results = measure(setting, projects, archives, variants, options.rounds)
+        with served(setting, 2 if any(v.startswith("distcc") for v in variants) else 0) as hosts:
+            setting = replace(setting, servers=hosts)
+            results = measure(setting, projects, archives, variants, options.rounds)
     return report(results, options)
 
 
@@ -131,6 +135,36 @@ def _silent(_text: str, _fraction: float | None) -> None:
     """Fetch quietly."""
 
 
+@contextmanager
+def served(setting: Setting, count: int) -> Iterator[tuple[str, ...]]:
+    """Run distcc servers on this machine, and return them as ``--distcc`` takes them."""
+    command = [setting.xbuild, "native", "serve", setting.tree, "--jobs", str(setting.jobs)]
+    ports = [_FIRST_PORT + number for number in range(count)]
+    processes = [
+        subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
+        for port in ports
+    ]
+    try:
+        for port in ports:
+            _await_port(port)
+        yield tuple(f"127.0.0.1:{port}/{setting.jobs}" for port in ports)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
+def _await_port(port: int) -> None:
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit(f"bench: no distcc server on port {port}")
+
+
 def measure(
     setting: Setting,
     projects: list[Project],
@@ -159,7 +193,8 @@ def measure(
                     made, more = (list(made_files(p, archive)) for p in (left, place))
                     result.comparison = compare_builds(left, place, made, more)
                 shutil.rmtree(place, ignore_errors=True)
-                print(f"{project.name} {variant} {seconds:.2f} s", file=sys.stderr, flush=True)
+                said = f"{project.name} {variant} {seconds:.2f} s {result.comparison or ''}"
+                print(said.rstrip(), file=sys.stderr, flush=True)
     return results
 
 

@@ -24,6 +24,7 @@ class NativeRunner:
 
     def __init__(self, runner: Runner, cache: HostPath) -> None:
         self.runner = runner
+        self.architecture = "aarch64"
         self.cache = cache
         runner.user.run(["mkdir", "-p", cache], check=True)
 
@@ -48,7 +49,9 @@ class NativeRunner:
         sets = f"{self.cache}/xbuild/native/sets"
         natives = [tool.native for tool in tools if tool.native]
         files = tuple(File(path, digest_of(BUSYBOX)) for path in natives)
-        made = Toolset("aarch64", host_arch().name, "busybox", (), tools, files, corpus="tests")
+        made = Toolset(
+            self.architecture, host_arch().name, "busybox", (), tools, files, corpus="tests"
+        )
         place = HostPath(f"{sets}/{compute_digest(made)}")
         for path in natives:
             os.makedirs(os.path.dirname(f"{place}/root/{path}"), exist_ok=True)

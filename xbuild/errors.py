@@ -99,6 +99,10 @@ class ToolsetError(XbuildError):
     """A set of native tools that cannot serve."""
 
 
+class NoDispatcher(ToolsetError):
+    """An interpreter or a host for which native programs cannot be chosen at exec."""
+
+
 class ToolsetMissing(ToolsetError):
     """No set was prepared for this tree."""
 

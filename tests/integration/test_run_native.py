@@ -56,6 +56,20 @@ def test_native_program_stands_in_at_exec(runner: Runner, native_as: NativeAs) -
     assert tree_hash(tree) == before
 
 
+@pytest.mark.parametrize(
+    ("debian", "name", "machine"),
+    [("armhf", "arm", "armv7l"), ("s390x", "s390x", "s390x"), ("mipsel", "mipsel", "mips")],
+)
+def test_trees_of_other_widths_and_byte_orders(
+    root: Runner, native: NativeRunner, debian: str, name: str, machine: str
+) -> None:
+    native.architecture, tree = name, root.tree(debian)
+    native.prepare(tree, ARCH)
+    script = "arch; uname -m; chroot /usr /bin/arch"
+    shown = native.output(tree, "--", "sh", "-c", script).split()
+    assert shown == [NATIVE, machine, machine]
+
+
 def test_without_the_option_nothing_is_native(root: Runner, native: NativeRunner) -> None:
     tree = root.tree("arm64")
     native.prepare(tree, ARCH)
@@ -388,6 +402,29 @@ def test_interpreter_is_made_anew_when_it_is_not_as_made(
     os.truncate(interpreter, 4096)
     assert native.output(tree, "--", "sh", "-c", "arch; uname -m").split() == [NATIVE, FOREIGN]
     assert digest_of(interpreter) == before
+
+
+def test_interpreter_that_cannot_be_kept_is_an_error(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+    command = ["prlimit", "--fsize=1000000", *root.argv("--native", tree, "--", "arch")]
+    done = root.user.run(command, env=environment)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "File too large" in done.stderr
+    assert "XDG_CACHE_HOME" in done.stderr
+    assert native.output(tree, "--", "arch") == f"{NATIVE}\n"
+
+
+def test_many_first_runs_at_once(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+    started = [root.spawn("--native", tree, "--", "arch", env=environment) for _ in range(6)]
+    assert [process.communicate()[0] for process in started] == [f"{NATIVE}\n"] * 6
+    kept = os.listdir(f"{native.cache}/xbuild/native/interpreters")
+    assert len(kept) == 1
+    assert len(os.listdir(f"{native.cache}/xbuild/native/interpreters/{kept[0]}")) == 2
 
 
 def test_dry_run_names_set_and_tools_and_writes_nothing(root: Runner, native: NativeRunner) -> None:

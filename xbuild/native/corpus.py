@@ -25,7 +25,7 @@ from xbuild.plan.make import plan_run
 from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.sandbox.container import Container
-from xbuild.toolset.manifest import Tool, Toolset
+from xbuild.toolset.manifest import Tool, Toolset, native_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def prove(
     """
     subjects = [_subject(tool) for tool in toolset.tools if tool.native]
     cases = tuple(corpus_cases(toolset.architecture, subjects))
-    scratch = tempfile.mkdtemp(prefix="xbuild-corpus-", dir="/var/tmp")
+    # By that name the next preparation removes what a killed one left.
+    scratch = tempfile.mkdtemp(prefix="work-corpus-", dir=native_directory())
     try:
         os.chmod(scratch, 0o755)
         place = _Place(HostPath(scratch), tree, interpreter)

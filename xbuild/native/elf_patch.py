@@ -97,6 +97,12 @@ class ElfPatch:
         """The names of DT_NEEDED, in order, as they were at first."""
         return tuple(self._dynamic_string(v) for tag, v in self._dynamic if tag == DT_NEEDED)
 
+    @property
+    def library_path(self) -> tuple[str, ...]:
+        """The directories of DT_RUNPATH and DT_RPATH, as they were at first."""
+        texts = [self._dynamic_string(v) for t, v in self._dynamic if t in (DT_RPATH, DT_RUNPATH)]
+        return tuple(directory for text in texts for directory in text.split(":"))
+
     def set_interpreter(self, path: str) -> None:
         """Name another loader: in place where the path is no longer, else in the new segment."""
         number = self._index(PT_INTERP)

@@ -127,6 +127,8 @@ def _questions(tool: Tool, triplet: str) -> tuple[str, ...]:
             if not any(word.startswith(tool.emulate_for) for word in case.split())
         )
         return (*cases, *(f"{tool.path} {each}" for each in _PLAIN_QUESTIONS))
+    if tool.kind in ("assembler", "linker", "binutils") and name != "lto-wrapper":
+        return (f"{tool.path} --version",)
     question = _MACHINE_QUESTIONS.get(name)
     return (question.replace("{}", tool.path),) if question else ()
 

@@ -38,8 +38,8 @@ def parse_specs(dumped: str) -> dict[str, str]:
     """Return the specs that ``-dumpspecs`` printed, by name."""
     found = {}
     for paragraph in dumped.split("\n\n"):
-        name, newline, text = paragraph.lstrip("\n").partition("\n")
-        if newline and name.startswith("*") and name.endswith(":"):
+        name, _, text = paragraph.lstrip("\n").partition("\n")
+        if name.startswith("*") and name.endswith(":"):
             found[name[1:-1]] = text
     return found
 

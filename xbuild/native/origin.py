@@ -83,16 +83,7 @@ class DebianOrigin:
         Raises MirrorUnavailable, PackageUnavailable, DamagedPackage, and ProviderError where no
         package fits.
         """
-        alternatives = tuple(
-            Apt(
-                HostPath(f"{work}/apt-{number}"),
-                HostPath(f"{cache}/downloads"),
-                self._architecture,
-                self._suite,
-                mirror,
-            )
-            for number, mirror in enumerate(find_mirrors())
-        )
+        alternatives = self._alternatives(cache, work)
         wanted = tuple(dict.fromkeys(program.wanted for program in programs))
         fronts = tuple(Wanted(name, "") for name in FRONTENDS)
         found = find_packages(alternatives, (*wanted, *fronts), progress)
@@ -112,3 +103,17 @@ class DebianOrigin:
         fetch_packages(alternatives, tuple((versions | extra).items()), unpacked, progress)
         fronts_at = tuple(f"usr/bin/{name}" for name in ("ccache", "distcc", "distccd"))
         return Supply(unpacked, True, versions, refused, fronts_at)
+
+    def _alternatives(self, cache: HostPath, work: HostPath) -> tuple[Apt, ...]:
+        """Return each mirror with the updates that trees are upgraded from, then without."""
+        found: list[Apt] = []
+        for mirror in find_mirrors():
+            updates = (
+                (f"{mirror.uri}-security", f"{self._suite}-security"),
+                (mirror.uri, f"{self._suite}-updates"),
+            )
+            for also in (updates, ()):
+                place = HostPath(f"{work}/apt-{len(found)}")
+                pool = HostPath(f"{cache}/downloads")
+                found.append(Apt(place, pool, self._architecture, self._suite, mirror, also))
+        return tuple(found)

@@ -1,8 +1,8 @@
 """Native programs from a directory that somebody names: a cross chroot, a crossdev host's root.
 
 There is no package database to ask on both sides, so a program is the tree's own by where it is
-and by what it says: GCC by its configuration, and everything by ``--version`` in the gate. All
-else is left to the corpus.
+and by what it says: GCC by its configuration and its drivers' commands, binutils by their version.
+All else is left to the corpus.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xbuild.errors import ProviderUnsuitable, TargetError
 from xbuild.native.fetch import Wanted
 from xbuild.native.origin import Supply
 from xbuild.native.programs import Program, file_digest
-from xbuild.native.roles import role_of_binutils, role_of_compiler
+from xbuild.native.roles import Role, role_of_binutils, role_of_compiler
 from xbuild.record import GuestPath, HostPath
 from xbuild.source.apt import Progress
 from xbuild.tree.resolve import DirectoryReader
@@ -67,7 +67,7 @@ def open_provider(
     if not compilers:
         raise ProviderUnsuitable(f"{reader.label} has no GCC below {', '.join(_GCC_TOPS)}")
     triplet, version = compilers[0][1], compilers[0][2]
-    programs = [*_gcc_programs(reader, arch, compilers), *_tools(reader, arch, triplet)]
+    programs = [*_gcc_programs(reader, arch, compilers), *_tools(reader, arch, triplet, version)]
     present = [
         os.path.join(provider, path)
         for program in programs
@@ -119,34 +119,43 @@ def _gcc_programs(
     return found
 
 
-def _tools(reader: DirectoryReader, arch: Arch, triplet: str) -> list[Program]:
-    """Return the programs of binutils that are on PATH or below the target's own directories."""
+def _tools(reader: DirectoryReader, arch: Arch, triplet: str, version: str) -> list[Program]:
+    """Return drivers and binutils that are on PATH or below the target's own directories."""
     found: dict[GuestPath, Program] = {}
     places = ["/usr/bin", "/bin", f"/usr/{triplet}/bin"]
-    for version in _names(reader, f"/usr/{triplet}/binutils-bin"):
-        places.append(f"/usr/{triplet}/binutils-bin/{version}")
+    for directory in ("binutils-bin", "gcc-bin"):
+        above = f"/usr/{triplet}/{directory}"
+        places += [f"{above}/{name}" for name in _names(reader, above)]
     for place in places:
         for name in _names(reader, place):
-            base = name.removeprefix(f"{triplet}-")
-            role = role_of_binutils(base)
+            if _role(name.removeprefix(f"{triplet}-")) is None:
+                continue
             path = GuestPath(f"{place}/{name}")
-            if role is None or not _is_program(reader, arch, path):
+            if not _is_program(reader, arch, path):
                 continue
             real = reader.resolve(path)
-            if real not in found and role_of_binutils(_base(real, triplet)) is not None:
-                name = _base(real, triplet)
-                natives = (
-                    f"usr/bin/{triplet}-{name}",
-                    *(f"{p.lstrip('/')}/{name}" for p in places[2:]),
-                    *(f"usr/x86_64-pc-linux-gnu{p[4:]}/{name}" for p in places[3:]),
-                )
-                digest = file_digest(reader, real)
-                found[real] = Program(real, digest, role, Wanted(_PACKAGE, ""), natives)
+            base = os.path.basename(real).removeprefix(f"{triplet}-")
+            role = _role(base)
+            if real in found or role is None:
+                continue
+            within = os.path.dirname(real).lstrip("/")
+            # Gentoo's cross tools: /usr/HOST/TARGET/binutils-bin/VERSION and gcc-bin/VERSION.
+            cross = within.replace(f"usr/{triplet}/", f"usr/x86_64-pc-linux-gnu/{triplet}/")
+            natives = tuple(
+                f"{directory}/{prefix}{base}"
+                for directory in ("usr/bin", within, cross)
+                for prefix in (f"{triplet}-", "")
+                if prefix or directory == cross != within
+            )
+            gcc = version if role.kind == "driver" else ""
+            digest = file_digest(reader, real)
+            found[real] = Program(real, digest, role, Wanted(_PACKAGE, version), natives, gcc)
     return [found[path] for path in sorted(found)]
 
 
-def _base(path: GuestPath, triplet: str) -> str:
-    return os.path.basename(path).removeprefix(f"{triplet}-")
+def _role(base: str) -> Role | None:
+    role = role_of_compiler(base)
+    return role if role is not None and role.kind == "driver" else role_of_binutils(base)
 
 
 def _names(reader: DirectoryReader, directory: str) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ class Layout:
         """
         try:
             patch = ElfPatch(self.read(path))
-            libraries = patch.needed
+            libraries, places = patch.needed, patch.library_path
             if patch.interpreter is not None:
                 patch.set_interpreter(f"{INSIDE}/{LOADER}")
                 patch.set_library_path(f"{INSIDE}/{LIBRARIES}")
@@ -114,7 +114,7 @@ class Layout:
         except DamagedElf as error:
             raise ProviderUnsuitable(f"Cannot relocate {path}: {error.message}") from error
         for name in libraries:
-            self._add_library(name)
+            self._add_library(name, places)
         self._write(path, content)
         return path
 
@@ -130,17 +130,18 @@ class Layout:
         patch.set_soname(alias)
         return self._write(f"plugin/{number}/{PLUGIN}", patch.finish())
 
-    def _add_library(self, name: str) -> None:
+    def _add_library(self, name: str, places: tuple[str, ...] = ()) -> None:
+        """Add a library and what it needs, looked for in ``places`` (of DT_RUNPATH), too."""
         if name in self._libraries or name == self._loader:
             return
         self._libraries.add(name)
-        path = self._find_library(name)
+        path = self._find_library(name, places)
         content = self.read(path)
         if name == "libc.so.6":
             content = self._with_own_gconv(content)
         self._write(f"{LIBRARIES}/{name}", content)
         for needed in ElfPatch(content).needed:
-            self._add_library(needed)
+            self._add_library(needed, places)
 
     def _with_own_gconv(self, content: bytes) -> bytes:
         for directory in self._directories:
@@ -150,8 +151,9 @@ class Layout:
                 content = content.replace(old, f"{INSIDE}{'/' * padding}/{GCONV}".encode())
         return content
 
-    def _find_library(self, name: str) -> str:
-        for directory in self._directories:
+    def _find_library(self, name: str, places: tuple[str, ...] = ()) -> str:
+        named = (place.lstrip("/") for place in places if place.startswith("/"))
+        for directory in (*self._directories, *named):
             path = self.resolved(f"{directory}/{name}")
             if self.has(path):
                 return path

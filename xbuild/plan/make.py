@@ -143,6 +143,7 @@ def make_plan(
         *view.notes,
         *_setuid_notes(request, guest),
         *_emulation_notes(survey, emulations),
+        *_cpu_notes(request, emulations),
         *_exposure_notes(host, ids, emulations),
     )
     return steps.Plan(request.target, tuple(plan), notes)
@@ -306,3 +307,17 @@ def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[
             " only static programs will start"
         )
     return notes
+
+
+def _cpu_notes(request: Request, emulations: tuple[Emulation, ...]) -> Iterator[str]:
+    """Yield what a processor model that was asked for does besides, or does not."""
+    emulated = [e.arch.name for e in emulations if e.way in ("private", "host")]
+    if request.cpu is None or len(emulated) == 1:
+        return
+    if not emulated:
+        yield "--cpu is for qemu, and nothing in this tree is emulated"
+        return
+    yield (
+        f"--cpu {request.cpu} is for every emulated architecture of this tree"
+        f" ({', '.join(emulated)}): programs of one that lacks it will not start"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xbuild.binary.arch import host_arch
-from xbuild.errors import DamagedElf, HostUnable, InterpreterError, ToolsetError
+from xbuild.errors import HostUnable, InterpreterError, NoDispatcher
 from xbuild.plan import steps
 from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record, replace
@@ -49,8 +49,8 @@ def choose_native(
     """Return the native tools that were asked for, and the ways to run with them.
 
     None where the tree's leading architecture needs no emulation. The interpreter that
-    substitutes at exec is made and verified if ``remember``. Raises ToolsetMissing,
-    ToolsetDamaged, HostUnable for an image that is not mounted.
+    substitutes at exec is made and verified if ``remember``. Raises ToolsetError subclasses, and
+    HostUnable for an image that is not mounted.
     """
     leading = emulations[0]
     if request.native == "off" or leading.way in ("native", "native32"):
@@ -72,7 +72,7 @@ def choose_native(
     try:
         path = dispatching(leading.interpreter.path, machine, remember=remember)
         interpreter = _verified(leading.interpreter, path, remember=remember)
-    except (ToolsetError, DamagedElf, InterpreterError) as error:
+    except (NoDispatcher, InterpreterError) as error:
         return Native(match, "bind", (_bind_note(error.message),)), emulations
     return Native(match, "exec"), (replace(leading, interpreter=interpreter), *emulations[1:])
 

@@ -41,13 +41,17 @@ _HOST_SETTINGS = re.compile(
 
 
 class Apt(Record):
-    """One architecture of one suite: ``directory`` holds lists and sources, ``pool`` the .debs."""
+    """One architecture of one suite: ``directory`` holds lists and sources, ``pool`` the .debs.
+
+    ``also`` are further archives as (URI, suite), signed with the mirror's keyring: updates.
+    """
 
     directory: HostPath
     pool: HostPath
     architecture: str
     suite: str
     mirror: Mirror
+    also: tuple[tuple[str, str], ...] = ()
 
 
 def download(
@@ -191,8 +195,11 @@ def _write_configuration(apt: Apt) -> None:
     for name in ("state/lists/partial", "cache", "empty/partial"):
         os.makedirs(os.path.join(here, name), exist_ok=True)
     os.makedirs(os.path.join(apt.pool, "partial"), exist_ok=True)
-    source = f"deb [signed-by={apt.mirror.keyring}] {apt.mirror.uri} {apt.suite} main\n"
-    _write(os.path.join(here, "sources.list"), source)
+    archives = ((apt.mirror.uri, apt.suite), *apt.also)
+    sources = [
+        f"deb [signed-by={apt.mirror.keyring}] {uri} {suite} main" for uri, suite in archives
+    ]
+    _write(os.path.join(here, "sources.list"), "\n".join((*sources, "")))
     _write(os.path.join(here, "status"), "")
     settings = {
         "Dir::State": f"{here}/state",

@@ -10,7 +10,7 @@ import hashlib
 import os
 
 from xbuild.binary.inject import inject
-from xbuild.errors import ToolsetError
+from xbuild.errors import DamagedElf, NoDispatcher, ToolsetError
 from xbuild.record import HostPath
 from xbuild.toolset.digests import Digests
 from xbuild.toolset.manifest import native_directory
@@ -23,8 +23,8 @@ def dispatching(interpreter: HostPath, machine: str, *, remember: bool) -> HostP
     """Return the path of the copy of ``interpreter`` that substitutes native programs.
 
     It is made, or made anew where it is not as it was, if ``remember``; else it may not be there.
-    ``machine`` is the host's. Raises ToolsetError where there can be none: a machine without a
-    dispatcher, an interpreter of an unexpected form, no place to keep it.
+    ``machine`` is the host's. Raises NoDispatcher where there can be none: a machine without a
+    dispatcher, an interpreter of an unexpected form; ToolsetError where it cannot be kept.
     """
     code = _code_for(machine)
     directory = native_directory()
@@ -50,7 +50,7 @@ def _code_for(machine: str) -> bytes:
         with open(f"{_DISPATCH}/{machine}.bin", "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise ToolsetError(f"No dispatcher for hosts of {machine}") from None
+        raise NoDispatcher(f"there is none for hosts of {machine}") from None
 
 
 def _digest_of(interpreter: HostPath, *, remember: bool) -> str:
@@ -78,7 +78,11 @@ def _is_as_made(path: HostPath, place: str) -> bool:
 
 def _make(path: HostPath, place: str, interpreter: HostPath, code: bytes) -> None:
     with open(interpreter, "rb") as file:
-        program = inject(file.read(), code)
+        content = file.read()
+    try:
+        program = inject(content, code)
+    except DamagedElf as error:
+        raise NoDispatcher(error.message) from error
     os.makedirs(place, mode=0o755, exist_ok=True)
     _write(f"{place}/{_DIGEST}", hashlib.sha256(program).hexdigest().encode(), 0o644)
     _write(path, program, 0o755)

@@ -395,3 +395,17 @@ def test_limit_that_nobody_keeps_is_an_error() -> None:
         with pytest.raises(HostUnable) as error:
             plan_of(facts(request=request(pids=9), host=host(hierarchies=hierarchies)))
         assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("emulations", "said"),
+    [
+        ((private("aarch64"),), False),
+        ((private("aarch64"), private("arm")), "every emulated architecture of this tree (aarch64"),
+        ((Emulation(arch_named("x86_64"), "native"),), "nothing in this tree is emulated"),
+    ],
+)
+def test_whom_a_processor_model_is_for(emulations: tuple[Emulation, ...], said: str | bool) -> None:
+    plan = plan_of(facts(request=request(cpu="max"), emulations=emulations))
+    about = " ".join(note for note in plan.notes if "--cpu" in note)
+    assert said in about if isinstance(said, str) else about == ""
