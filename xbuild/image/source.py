@@ -22,6 +22,7 @@ from xbuild.image.compressed import (
     raw_name,
     scratch_directory,
     unpack,
+    unpack_command,
     unpack_for_reading,
 )
 from xbuild.image.content import find_map
@@ -112,7 +113,9 @@ def _unpack_beside(
     progress: Progress | None,
 ) -> None:
     directory = os.path.dirname(target)
-    elsewhere = f"make room, or unpack it where there is room: {_command(path)} >/elsewhere/IMAGE"
+    elsewhere = "make room, or unpack it where there is room: " + unpack_command(
+        path, compression(path), HostPath("/elsewhere/IMAGE")
+    )
     with _Directory(directory) as place:
         _refuse_full(path, place, directory, elsewhere)
         fd, name = _open_new(path, target, place)
@@ -131,11 +134,6 @@ def _unpack_beside(
             if name:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=place)
-
-
-def _command(path: HostPath) -> str:
-    program = {"lzma": "xz"}.get(compression(path), compression(path))
-    return f"{program} -dc {shlex.quote(path)}"
 
 
 class _Directory:
