@@ -16,8 +16,7 @@ import statistics
 import sys
 import tempfile
 
-from bench.measure import in_turn
-from bench.start import installed_xbuild
+from bench.measure import in_turn, installed_xbuild
 from xbuild.binary.arch import host_arch
 from xbuild.binary.write import tiny_program
 from xbuild.record import GuestPath, HostPath

@@ -19,8 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.measure import wall_ms
-from bench.start import installed_xbuild
+from bench.measure import installed_xbuild, wall_ms
 
 MIB = 1 << 20
 IMAGE_SIZE = 4 << 30

@@ -7,15 +7,13 @@ An image like a Raspberry Pi's, with FAT and ext4, is made of TREE in $TMPDIR an
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
 import sys
 import tempfile
 
-from bench.measure import in_turn, print_table
-from bench.start import installed_xbuild
+from bench.measure import in_turn, parse_options, print_table
 from tests.images import MIB, Part, make_image
 from xbuild.record import HostPath
 
@@ -25,15 +23,8 @@ _ROOM = 1.5  # of the tree's size, for the file system's own
 
 def main() -> int:
     """Measure and print; returns 1 where the image takes longer than the target allows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("tree")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--xbuild", default=installed_xbuild())
-    options = parser.parse_args()
-    if options.xbuild is None:
-        print("bench: no installed xbuild; name it with --xbuild", file=sys.stderr)
-        return 1
-    tree = HostPath(os.path.realpath(options.tree))
+    options = parse_options(__doc__, rounds=30)
+    tree = HostPath(options.tree)
     place = tempfile.mkdtemp(prefix="xbuild-bench-")
     try:
         image = _image_of(tree, place)

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import shutil
 import statistics
 import subprocess
+import sys
 import time
+
+
+def parse_options(
+    document: str | None, *, rounds: int, arch: str | None = None
+) -> argparse.Namespace:
+    """Parse ``TREE [--rounds N] [--xbuild PATH]``; ``tree`` is made absolute.
+
+    ``document`` is a bench's own, whose first line describes it. With ``arch``, the default, comes
+    ``--arch`` for one that compares with what needs a registration. Raises SystemExit.
+    """
+    parser = argparse.ArgumentParser(description=(document or "").partition("\n")[0])
+    parser.add_argument("tree", type=os.path.realpath)
+    if arch is not None:
+        parser.add_argument("--arch", default=arch)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--xbuild", default=installed_xbuild())
+    options = parser.parse_args()
+    if options.xbuild is None:
+        sys.exit("bench: no installed xbuild; name it with --xbuild")
+    return options
+
+
+def installed_xbuild() -> str | None:
+    """Return the xbuild beside the running Python, else the first on PATH."""
+    beside = os.path.join(os.path.dirname(sys.executable), "xbuild")
+    return beside if os.access(beside, os.X_OK) else shutil.which("xbuild")
 
 
 def wall_ms(argv: list[str]) -> float:

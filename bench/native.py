@@ -28,10 +28,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.measure import installed_xbuild
 from bench.native_compare import Comparison, compare_builds
 from bench.native_plot import plot
 from bench.native_projects import PRELUDE, PROJECTS, Project, fetch, made_files, unpack
-from bench.start import installed_xbuild
 from tests.native_trees import PACKAGES, SUITE
 from xbuild.record import HostPath
 from xbuild.source.cache import cache_directory

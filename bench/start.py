@@ -7,27 +7,16 @@ TREE is an arm64 tree unless --arch says otherwise. ``--xbuild`` is the installe
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
 import sys
 
-from bench.measure import in_turn, print_table
+from bench.measure import in_turn, parse_options, print_table
 from bench.peers import enter_private, leave_private, peers
 
 
 def main() -> int:
-    """Measure and print; returns 0, or 1 where xbuild is not installed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("tree")
-    parser.add_argument("--arch", default="aarch64")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--xbuild", default=installed_xbuild())
-    options = parser.parse_args()
-    if options.xbuild is None:
-        print("bench: no installed xbuild; name it with --xbuild", file=sys.stderr)
-        return 1
-    tree = os.path.realpath(options.tree)
+    """Measure and print."""
+    options = parse_options(__doc__, rounds=30, arch="aarch64")
+    tree = options.tree
     command = ["/bin/true"]
     enter_private(options.arch)
     try:
@@ -42,12 +31,6 @@ def main() -> int:
     print(f"/bin/true in {tree}, {options.rounds} rounds in turn")
     print_table(times, "xbuild")
     return 0
-
-
-def installed_xbuild() -> str | None:
-    """Return the xbuild beside the running Python, else the first on PATH."""
-    beside = os.path.join(os.path.dirname(sys.executable), "xbuild")
-    return beside if os.access(beside, os.X_OK) else shutil.which("xbuild")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@ The job hashes and sorts inside the tree, so that it spends its time in emulated
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 
-from bench.measure import in_turn, print_table
+from bench.measure import in_turn, parse_options, print_table
 from bench.peers import enter_private, leave_private, peers
-from bench.start import installed_xbuild
 
 JOB = (
     "i=0; while [ $i -lt 40 ]; do /bin/true; i=$((i+1)); done;"
@@ -22,17 +19,9 @@ JOB = (
 
 
 def main() -> int:
-    """Measure and print; returns 0, or 1 where xbuild is not installed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("tree")
-    parser.add_argument("--arch", default="aarch64")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--xbuild", default=installed_xbuild())
-    options = parser.parse_args()
-    if options.xbuild is None:
-        print("bench: no installed xbuild; name it with --xbuild", file=sys.stderr)
-        return 1
-    tree = os.path.realpath(options.tree)
+    """Measure and print."""
+    options = parse_options(__doc__, rounds=7, arch="aarch64")
+    tree = options.tree
     command = ["/bin/sh", "-c", JOB]
     enter_private(options.arch)
     try:

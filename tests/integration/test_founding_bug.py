@@ -48,6 +48,7 @@ def _mounts_left(work: str) -> list[str]:
 def test_classical_recipe_takes_the_hosts_terminals(image: HostPath, tmp_path: Path) -> None:
     from xbuild.image.attach import attach
 
+    require("root", os.geteuid() == 0, "attaching needs root")
     place = tmp_path / "mnt"
     place.mkdir()
     with attach(image, MIB, 64 * MIB, read_only=False) as loop:

@@ -84,6 +84,19 @@ def test_what_is_no_image_is_refused(
     assert os.listdir(tmp_path) == ["thing"]
 
 
+@pytest.mark.parametrize("verb", [("grow", "1G"), ("shrink",), ("pack",)])
+def test_compressed_image_names_the_command_that_unpacks_it(
+    xbuild_image: Callable[..., Result], image: str, verb: tuple[str, ...]
+) -> None:
+    subprocess.run(["xz", "-0", image], check=True)
+    name, *rest = verb
+    result = xbuild_image(name, f"{image}.xz", *rest)
+    assert result.returncode == 125
+    command = result.stderr.rpartition(": xz ")[2].strip()
+    subprocess.run(["sh", "-c", f"xz {command}"], check=True)
+    assert xbuild_image("grow", image, "+8M").returncode == 0
+
+
 @pytest.mark.parametrize("verb", [("grow", "1G"), ("shrink",), ("pack",), ("flash", "/dev/null")])
 def test_missing_image_is_said(
     xbuild_image: Callable[..., Result], tmp_path: Path, verb: tuple[str, ...]

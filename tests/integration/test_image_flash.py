@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import lzma
 import os
 import re
@@ -16,77 +15,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.capability import require
-from tests.conftest import OpenTerminal
-from tests.crafted import Layout
-from tests.images import MIB, Part, TableKind, make_image
+from tests.cards import (
+    NOISE,
+    OLD,
+    assert_holds,
+    assert_not_bootable,
+    card_image,
+    device_file,
+    flash,
+)
+from tests.images import MIB, TableKind
 from tests.users import User
 from xbuild.errors import DamagedImage, DeviceFailed, DeviceRefused, UnsupportedImage
-from xbuild.image.device import Device, read_device
-from xbuild.image.flash import Flashed, Progress, flash_image, propose_flash
-from xbuild.image.occupation import Occupation, read_occupation
+from xbuild.image.flash import Progress, propose_flash
 from xbuild.image.pack import Compression, pack_image
 from xbuild.image.table import read_table
-from xbuild.image.target import refuse_unfit
 from xbuild.record import HostPath
 
-NOISE = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(6 * MIB // 32))
-TREE: Layout = {"file": NOISE}
-OLD = b"\xa5"
 Xbuild = Callable[[User | None], list[str]]
-
-
-def card_image(path: Path, table: TableKind = "mbr") -> HostPath:
-    layout = [Part("boot", "vfat", 16 * MIB, TREE), Part("root", "ext4", 32 * MIB, TREE)]
-    return make_image(path / "card.img", table=table, layout=layout)
-
-
-def device_file(path: Path, size: int = 64 * MIB) -> HostPath:
-    """A card with an earlier life: no byte of it is zero."""
-    device = path / "device"
-    with open(device, "wb") as file:
-        for _ in range(size // MIB):
-            file.write(OLD * MIB)
-        file.write(OLD * (size % MIB))
-    return HostPath(str(device))
-
-
-def flash(
-    image: HostPath,
-    device: HostPath,
-    *,
-    verify: bool = True,
-    report: Callable[[Progress], None] | None = None,
-) -> Flashed:
-    return flash_image(propose_flash(image, device), verify=verify, report=report)
-
-
-def data_of(image: HostPath) -> list[tuple[int, bytes]]:
-    """What is no hole in the image, block by block."""
-    found = []
-    with open(image, "rb") as file:
-        offset = 0
-        while block := file.read(4096):
-            if block.strip(b"\0"):
-                found.append((offset, block))
-            offset += 4096
-    return found
-
-
-def assert_holds(device: HostPath, image: HostPath) -> None:
-    with open(device, "rb") as file:
-        for offset, block in data_of(image):
-            file.seek(offset)
-            assert file.read(len(block)) == block, f"differs at {offset}"
-    assert read_table(device).partitions == read_table(image).partitions
-
-
-def assert_not_bootable(device: HostPath) -> None:
-    """Neither the new content nor the old one can be taken for whole."""
-    with open(device, "rb") as file:
-        assert not file.read(MIB).strip(b"\0")
-        file.seek(-MIB, os.SEEK_END)
-        assert not file.read().strip(b"\0")
 
 
 @pytest.mark.parametrize("table", ["mbr", "gpt"])
@@ -385,87 +331,3 @@ def test_what_is_no_device_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DeviceRefused):
             propose_flash(image, HostPath(name))
     assert not (tmp_path / "missing").exists()
-
-
-DISK = Device(HostPath("/dev/sdx"), "disk", 1, 1 << 30)
-
-
-@pytest.mark.parametrize(
-    ("device", "occupation", "reason"),
-    [
-        (DISK, Occupation(is_system=True), "disk of the running system"),
-        (Device(HostPath("/dev/sdx1"), "partition", 1, 1 << 30), Occupation(), "is a partition"),
-        (DISK, Occupation(mounts=("sdx1 is mounted on /mnt",)), "sdx1 is mounted on /mnt"),
-        (DISK, Occupation(swaps=("sdx2 is in use as swap",)), "in use as swap"),
-        (DISK, Occupation(holders=("sdx1 is part of the LVM volume vg",)), "LVM volume"),
-        (Device(HostPath("/dev/sdx"), "disk", 1, 0), Occupation(), "no medium"),
-        (Device(HostPath("/dev/sdx"), "disk", 1, 9, is_read_only=True), Occupation(), "read-only"),
-    ],
-)
-def test_reasons_that_force_does_not_override(
-    device: Device, occupation: Occupation, reason: str
-) -> None:
-    with pytest.raises(DeviceRefused, match=reason):
-        refuse_unfit(device, occupation, force=True)
-
-
-def test_fixed_disk_needs_force() -> None:
-    fixed = Device(HostPath("/dev/sdx"), "disk", 1, 1 << 30, is_removable=False)
-    with pytest.raises(DeviceRefused, match="not removable"):
-        refuse_unfit(fixed, Occupation(), force=False)
-    refuse_unfit(fixed, Occupation(), force=True)
-    refuse_unfit(DISK, Occupation(), force=False)
-
-
-def test_disk_of_the_running_system_is_recognised() -> None:
-    """By reading alone: nothing here opens it."""
-    number = os.stat("/").st_dev
-    node = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-    require("disk", os.path.isdir(node), "the root file system is on no block device")
-    disk = os.path.dirname(node) if os.path.exists(f"{node}/partition") else node
-    device = read_device(HostPath(f"/dev/{os.path.basename(disk)}"))
-    assert read_occupation(device).is_system
-
-
-def test_no_question_without_a_terminal(tmp_path: Path, xbuild_for: Xbuild) -> None:
-    image, device = card_image(tmp_path), device_file(tmp_path)
-    command = [*xbuild_for(None), "image", "flash", image, device]
-    done = subprocess.run(
-        command, input="y\n", capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 125
-    assert "--yes" in done.stderr
-    assert Path(device).read_bytes() == OLD * 64 * MIB
-
-
-def test_asks_on_a_terminal_after_showing_both(
-    tmp_path: Path, xbuild_for: Xbuild, open_terminal: OpenTerminal
-) -> None:
-    image, device = card_image(tmp_path), device_file(tmp_path)
-    command = [*xbuild_for(None), "image", "flash", image, device]
-    session = open_terminal(command, dimensions=(24, 160))
-    session.expect("regular file, 64.0 MiB")
-    session.expect("on it now: nothing known")
-    session.expect(r"\[y/N\]")
-    session.sendline("n")
-    session.expect_exact("\n")
-    session.wait()
-    assert session.exitstatus == 1
-    assert Path(device).read_bytes() == OLD * 64 * MIB
-    session = open_terminal(command, dimensions=(24, 160))
-    session.expect(r"\[y/N\]")
-    session.sendline("y")
-    session.expect("verifying")
-    session.expect("written, verified")
-    session.wait()
-    assert session.exitstatus == 0
-    assert_holds(device, image)
-
-
-def test_says_what_is_on_the_card_now(tmp_path: Path, xbuild_for: Xbuild) -> None:
-    image, device = card_image(tmp_path, "gpt"), device_file(tmp_path)
-    command = [*xbuild_for(None), "image", "flash", image, device, "--yes"]
-    subprocess.run(command, check=True, capture_output=True)
-    again = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "on it now: GPT partition table" in again.stderr
-    assert "on it now: 2: 32 MiB, ext4 'root'" in again.stderr

@@ -69,6 +69,7 @@ def test_foreign_loop_device_is_refused(root: Runner, image: HostPath) -> None:
     assert_free(image)
 
 
+@pytest.mark.usefixtures("root")
 def test_lock_lasts_as_long_as_the_loop_device(image: HostPath) -> None:
     with lock_image(image, exclusive=True) as lock:
         from xbuild.image.attach import attach_descriptor
@@ -80,6 +81,7 @@ def test_lock_lasts_as_long_as_the_loop_device(image: HostPath) -> None:
     assert_free(image)
 
 
+@pytest.mark.usefixtures("root")
 def test_mounted_block_device_is_not_written(image: HostPath, tmp_path: Path) -> None:
     place = tmp_path / "mounted"
     place.mkdir()

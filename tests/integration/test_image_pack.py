@@ -159,6 +159,14 @@ def test_in_place_replaces_the_image(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["SHA256SUMS", "card.img", "card.img.bmap"]
 
 
+def test_image_that_changes_while_it_is_packed_leaves_nothing(tmp_path: Path) -> None:
+    image = card(tmp_path)
+    output = HostPath(f"{tmp_path}/out.img")
+    with pytest.raises(ImageError, match="changed by another program"):
+        pack_image(image, output, report=lambda _done, _total: os.utime(image))
+    assert os.listdir(tmp_path) == ["card.img"]
+
+
 def test_file_system_that_is_not_clean_is_kept_whole(tmp_path: Path) -> None:
     image = card(tmp_path)
     add_secret(image)

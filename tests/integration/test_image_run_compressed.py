@@ -18,6 +18,8 @@ from tests.conftest import OpenTerminal
 from tests.disks import SIZE, assert_free, checksum, pi_image, running, small_system
 from tests.images import MIB, Part, make_image
 from tests.runs import Runner, notes
+from xbuild.errors import ImageError
+from xbuild.image.source import provide_source
 from xbuild.record import HostPath
 
 WAIT = "echo there; sleep 60"
@@ -199,3 +201,13 @@ def test_where_there_are_no_files_without_a_name(root: Runner, tmp_path: Path, r
     done = root.user.run(["unshare", "-m", "sh", "-c", script])
     assert done.stdout.split("\n")[:3] == ["at home", "pi.img", "pi.img.gz"], done.stderr
     shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_image_that_changes_while_it_is_unpacked_is_not_used(
+    tmp_path: Path, raw: bytes, writes: bool
+) -> None:
+    image = packed(tmp_path, raw)
+    with pytest.raises(ImageError, match="was changed by another program"):
+        provide_source(image, writes=writes, keep=True, progress=lambda *_: os.utime(image))
+    assert os.listdir(tmp_path) == ["pi.img.gz"]

@@ -173,6 +173,15 @@ def test_killed_while_starting(ranged: Runner, image: HostPath) -> None:
         assert_sound(image)
 
 
+def test_server_has_no_way_to_the_host(ranged: Runner, image: HostPath) -> None:
+    with running(lambda: ranged.spawn(image, "sh", "-c", WAIT)) as process:
+        server = _server(process)
+        status = Path(f"/proc/{server}/status").read_text()
+        assert "NoNewPrivs:\t1\n" in status
+        assert os.readlink(f"/proc/{server}/ns/user") != os.readlink("/proc/self/ns/user")
+        assert os.listdir(f"/proc/{server}/root") == os.listdir(f"/proc/{server}/cwd") == []
+
+
 def test_mount_is_seen_by_nobody_else(ranged: Runner, image: HostPath) -> None:
     """Not even by the program that makes it, which has an empty root directory."""
     with running(lambda: ranged.spawn(image, "sh", "-c", WAIT)) as process:

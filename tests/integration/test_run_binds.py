@@ -188,6 +188,34 @@ def test_device_nodes_work_and_stay_as_they_are(runner: Runner) -> None:
     assert os.stat("/dev/null").st_mode == before.st_mode
 
 
+@pytest.fixture
+def device_directory(require: Callable[[str, bool, str], None], root: Runner) -> Iterator[str]:
+    """A directory of the host's /dev with a device that everybody may open."""
+    with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        is_devtmpfs = any(" /dev devtmpfs " in line for line in mounts)
+    require("devtmpfs", is_devtmpfs, "a directory of devices is to be in /dev")
+    place = f"/dev/xbuild-test-{os.getpid()}"
+    os.mkdir(place)
+    try:
+        os.mknod(f"{place}/zeros", 0o20666, os.makedev(1, 5))
+        os.chmod(f"{place}/zeros", 0o666)
+        yield place
+    finally:
+        if os.path.exists(f"{place}/zeros"):
+            os.unlink(f"{place}/zeros")
+        os.rmdir(place)
+
+
+def test_devices_in_a_bound_directory(runner: Runner, device_directory: str) -> None:
+    node = f"{device_directory}/zeros"
+    script = "head -c 9 /mnt/zeros | wc -c; chmod 600 /mnt/zeros || rm /mnt/zeros || echo refused"
+    words = ["--bind", f"{device_directory}:/mnt", runner.tree("arm64"), "--", "sh", "-c", script]
+    done = runner.run(*words)
+    assert done.stdout.split() == ["9", "refused"], done.stderr
+    assert any("has devices" in note for note in notes(done))
+    assert stat.S_IMODE(os.stat(node).st_mode) == 0o666
+
+
 def test_sockets_and_fifos(root: Runner, source: Source) -> None:
     fifo = os.path.join(root.user.home, "fifo")
     os.mkfifo(fifo)

@@ -7,6 +7,7 @@ unpacks to, and some of it is always left to others.
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Callable
 
@@ -41,6 +42,12 @@ def raw_name(path: HostPath) -> HostPath:
     stem, suffix = os.path.splitext(path)
     is_usual = suffix in SUFFIXES and os.path.basename(stem) != ""
     return HostPath(stem if is_usual else f"{path}.raw")
+
+
+def unpack_command(path: HostPath, kind: str, target: HostPath) -> str:
+    """Return the shell command that unpacks an image of a kind of compression to ``target``."""
+    program = "xz" if kind == "lzma" else kind
+    return f"{program} -dc {shlex.quote(path)} >{shlex.quote(target)}"
 
 
 def scratch_directory() -> HostPath:

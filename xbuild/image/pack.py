@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 from xbuild.errors import ImageError, UnsupportedImage
 from xbuild.image.bmap import BlockMap, MappedRange, format_bmap
+from xbuild.image.compressed import raw_name, unpack_command
 from xbuild.image.extents import Extent, total_length
 from xbuild.image.file import ImageFile
 from xbuild.image.lock import lock_image
@@ -101,7 +102,10 @@ def _ignore(_done: int, _total: int) -> None:
 def _refuse_compressed(image: ImageFile) -> None:
     kind = compression_of(image.pread(8, 0))
     if kind is not None:
-        raise UnsupportedImage(f"{image.label} is compressed already ({kind})", "unpack it first")
+        raise UnsupportedImage(
+            f"{image.label} is compressed already ({kind})",
+            f"unpack it first: {unpack_command(image.path, kind, raw_name(image.path))}",
+        )
 
 
 def _pack(

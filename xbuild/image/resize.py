@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 
 from xbuild.errors import DamagedImage, ImageError
+from xbuild.image.compressed import raw_name, unpack_command
 from xbuild.image.ext_resize import repair_ext, resize_ext, run_tool, smallest_ext, verify_ext
 from xbuild.image.extents import Extent, copy_extents, data_extents, total_length
 from xbuild.image.file import ImageFile
@@ -203,7 +204,10 @@ def _examine(image: ImageFile, verb: str) -> _Subject:
         )
     kind = compression_of(image.pread(8, 0))
     if kind is not None:
-        raise ImageError(f"Cannot {verb} {image.label}: it is compressed ({kind})", "unpack it")
+        raise ImageError(
+            f"Cannot {verb} {image.label}: it is compressed ({kind})",
+            f"unpack it: {unpack_command(image.path, kind, raw_name(image.path))}",
+        )
     table = table_of(image)
     last = last_partition(table)
     if table.kind != "none" and last is None:

@@ -10,6 +10,7 @@ import errno
 import os
 import shlex
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from xbuild.errors import ImageError
@@ -21,6 +22,7 @@ from xbuild.image.compressed import (
     raw_name,
     scratch_directory,
     unpack,
+    unpack_command,
     unpack_for_reading,
 )
 from xbuild.image.content import find_map
@@ -59,23 +61,33 @@ def provide_source(
         _refuse_existing(path, target)
     with lock_image(path, exclusive=False) as lock:
         before = os.fstat(lock.fd)
+
+        def require_unchanged() -> None:
+            _refuse_changed(path, before, os.fstat(lock.fd))
+
         if writes and keep:
-            _unpack_beside(path, target, progress)
-            source = Source(
-                target, target, notes=(f"{path} was unpacked to {target}, which stays",)
-            )
-        else:
-            fd = _unpack_unnamed(path, progress)
-            place = HostPath(f"/proc/self/fd/{fd}")
-            if writes:
-                source = Source(target, place, notes=(f"{path} would be unpacked to {target}",))
-            else:
-                note = f"{path} is unpacked in {scratch_directory()}, for this run alone"
-                source = Source(path, place, fd, (note,))
-        after = os.fstat(lock.fd)
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise ImageError(f"{path} was changed by another program while it was unpacked")
-    return source
+            _unpack_beside(path, target, require_unchanged, progress)
+            note = f"{path} was unpacked to {target}, which stays"
+            return Source(target, target, notes=(note,))
+        fd = _unpack_unnamed(path, progress)
+        try:
+            require_unchanged()
+        except ImageError:
+            os.close(fd)
+            raise
+    place = HostPath(f"/proc/self/fd/{fd}")
+    if writes:
+        return Source(target, place, notes=(f"{path} would be unpacked to {target}",))
+    note = f"{path} is unpacked in {scratch_directory()}, for this run alone"
+    return Source(path, place, fd, (note,))
+
+
+def _refuse_changed(path: HostPath, before: os.stat_result, now: os.stat_result) -> None:
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise ImageError(
+            f"{path} was changed by another program while it was unpacked",
+            "find out who writes to it, then do this again",
+        )
 
 
 def _refuse_existing(path: HostPath, target: HostPath) -> None:
@@ -94,9 +106,16 @@ def _unpack_unnamed(path: HostPath, progress: Progress | None) -> int:
     return unpack_for_reading(path, progress)
 
 
-def _unpack_beside(path: HostPath, target: HostPath, progress: Progress | None) -> None:
+def _unpack_beside(
+    path: HostPath,
+    target: HostPath,
+    require_unchanged: Callable[[], None],
+    progress: Progress | None,
+) -> None:
     directory = os.path.dirname(target)
-    elsewhere = f"make room, or unpack it where there is room: {_command(path)} >/elsewhere/IMAGE"
+    elsewhere = "make room, or unpack it where there is room: " + unpack_command(
+        path, compression(path), HostPath("/elsewhere/IMAGE")
+    )
     with _Directory(directory) as place:
         _refuse_full(path, place, directory, elsewhere)
         fd, name = _open_new(path, target, place)
@@ -104,6 +123,7 @@ def _unpack_beside(path: HostPath, target: HostPath, progress: Progress | None) 
             unpack(path, fd, directory, progress, more_room=elsewhere)
             _give_owner(path, fd)
             os.fsync(fd)
+            require_unchanged()
             _name(fd, name, target, place)
         except FileExistsError as error:
             raise ImageError(f"Cannot unpack {path}: {target} was made meanwhile") from error
@@ -114,11 +134,6 @@ def _unpack_beside(path: HostPath, target: HostPath, progress: Progress | None) 
             if name:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=place)
-
-
-def _command(path: HostPath) -> str:
-    program = {"lzma": "xz"}.get(compression(path), compression(path))
-    return f"{program} -dc {shlex.quote(path)}"
 
 
 class _Directory:

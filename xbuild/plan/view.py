@@ -6,6 +6,7 @@ import stat
 
 from xbuild.errors import HostUnable, TargetError, UsageError
 from xbuild.plan import steps
+from xbuild.plan.devices import device_bind, directory_bind, has_devices
 from xbuild.plan.guest import API_DIRECTORIES, Place
 from xbuild.plan.request import BindRequest, TmpfsRequest
 from xbuild.record import GuestPath, HostPath
@@ -476,6 +477,11 @@ class View:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             self._add(device_bind(bind.source, place.path, create, self._ids.owner))
             return
+        if has_devices(bind.source, self._host):
+            self._add(directory_bind(bind.source, place.path, create, self._ids.owner))
+            if not bind.read_only:
+                self.notes.append(f"{bind.source} has devices: they can be used, and not replaced")
+            return
         id_map = self._ids.tree if bind.idmap != "noidmap" else None
         can_idmap = self._host.can_idmap(bind.source, with_submounts=bind.recursive)
         if id_map is not None and not can_idmap:
@@ -517,15 +523,6 @@ def _no_overlay(target: HostPath, below: tuple[Mount, ...]) -> HostUnable:
         f"Cannot put an overlay over {target}: {points} is mounted in it, which only root may leave"
         " out",
         "unmount what is mounted in the tree, run without --ephemeral, or run as root",
-    )
-
-
-def device_bind(
-    source: HostPath, target: GuestPath, create: Create, owner: steps.Owner
-) -> steps.Bind:
-    """Bind a device node read-only: it can be used, but not chmod'ed or chown'ed from inside."""
-    return steps.Bind(
-        source, target, True, recursive=False, create=create, owner=owner, nodev=False
     )
 
 

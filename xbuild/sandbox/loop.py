@@ -16,12 +16,13 @@ from xbuild.record import Record
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_CLR_FD = 0x4C01
+_LOOP_CTL_REMOVE = 0x4C81
 _LOOP_CTL_GET_FREE = 0x4C82
 _LO_FLAGS_READ_ONLY = 1
 _LO_FLAGS_AUTOCLEAR = 4
 _LO_NAME_SIZE = 64
 _INFO = "=5Q4I64s64s32s2Q"  # struct loop_info64
-_CONTROL = "/dev/loop-control"
+LOOP_CONTROL = "/dev/loop-control"
 _TRIES = 64  # between finding a free device and taking it, another program may be faster
 _TAKEN = (errno.EBUSY, errno.ENXIO)
 
@@ -51,7 +52,7 @@ def attach_loop(backing: int, offset: int, size: int, *, read_only: bool, name: 
     until it is detached: by the kernel, when nothing has it open any more (autoclear). Raises
     OSError.
     """
-    control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    control = os.open(LOOP_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(_TRIES):
             path = f"/dev/loop{_next_free(control)}"
@@ -66,14 +67,14 @@ def attach_loop(backing: int, offset: int, size: int, *, read_only: bool, name: 
             return Loop(fd, path)
     finally:
         os.close(control)
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), _CONTROL)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), LOOP_CONTROL)
 
 
 def _next_free(control: int) -> int:
     try:
         return fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, _CONTROL) from error
+        raise OSError(error.errno, error.strerror, LOOP_CONTROL) from error
 
 
 def _open_device(path: str, *, read_only: bool) -> int:
@@ -112,6 +113,15 @@ def detach_loop(path: str) -> None:
         fcntl.ioctl(fd, _LOOP_CLR_FD)
     finally:
         os.close(fd)
+
+
+def remove_loop(number: int) -> None:
+    """Remove an unused device that was made by attaching to it. Raises OSError."""
+    control = os.open(LOOP_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(control, _LOOP_CTL_REMOVE, number)
+    finally:
+        os.close(control)
 
 
 def loops_of(path: str) -> tuple[str, ...]:

@@ -409,3 +409,21 @@ def test_whom_a_processor_model_is_for(emulations: tuple[Emulation, ...], said: 
     plan = plan_of(facts(request=request(cpu="max"), emulations=emulations))
     about = " ".join(note for note in plan.notes if "--cpu" in note)
     assert said in about if isinstance(said, str) else about == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "nodev"), [("/dev/dri", False), ("/dev", True), ("/dev/shm/x", True), ("/srv", True)]
+)
+def test_devices_in_a_bound_directory_can_be_used_and_not_changed(source: str, nodev: bool) -> None:
+    devices = Mount(HostPath("/dev"), "devtmpfs", 30, 20)
+    memory = Mount(HostPath("/dev/shm"), "tmpfs", 31, 30)
+    plan = plan_of(
+        facts(
+            host=host(mounts=(ROOT_MOUNT, PROC_MOUNT, devices, memory)),
+            request=request(binds=(BindRequest(HostPath(source), GuestPath("/mnt")),)),
+            guest=guest(binds=(place("/mnt"),), source_modes=(DIRECTORY,)),
+        )
+    )
+    (bind,) = (s for s in plan.steps if isinstance(s, steps.Bind) and s.target == "/mnt")
+    assert (bind.nodev, bind.read_only) == (nodev, not nodev)
+    assert any("has devices" in note for note in plan.notes) is not nodev

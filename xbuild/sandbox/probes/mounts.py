@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import struct
 import tempfile
 
 from xbuild.plan.identities import SHIFTED_BASE, SHIFTED_COUNT
@@ -14,6 +12,7 @@ from xbuild.plan.restrictions import Restriction, why_no_user_namespace
 from xbuild.plan.steps import IdMap, IdRange, MountOverlay, MountTree, Plan
 from xbuild.record import HostPath
 from xbuild.sandbox import _linux
+from xbuild.sandbox.loop import LOOP_CONTROL, attach_loop, remove_loop
 from xbuild.sandbox.mounts import copy_tree, mount_overlay, new_mount
 from xbuild.sandbox.namespaces import open_user_namespaces
 from xbuild.sandbox.probes.finding import (
@@ -25,16 +24,7 @@ from xbuild.sandbox.probes.finding import (
 )
 from xbuild.sandbox.stage import Stage
 
-# linux/loop.h
-LOOP_CONFIGURE = 0x4C0A
-LOOP_CTL_REMOVE = 0x4C81
-LOOP_CTL_GET_FREE = 0x4C82
-LO_FLAGS_READ_ONLY = 1
-LO_FLAGS_AUTOCLEAR = 4
-_LOOP_CONFIG = struct.Struct("=II52xI176x64x")  # fd, block_size, loop_info64 with lo_flags
-_CONTROL = "/dev/loop-control"
 _IMAGE_BYTES = 1 << 20
-_LOOP_ATTEMPTS = 5  # another program may take the device that was free
 _PROBE_FILE = "xbuild-doctor"
 _HARMLESS_LOWER = HostPath("/usr")
 
@@ -131,37 +121,24 @@ def probe_loop_device(circumstances: Circumstances) -> Finding:
 
 
 def _attach_loop_device() -> str:
-    with tempfile.TemporaryFile() as image, open(_CONTROL, "rb") as control:
-        image.truncate(_IMAGE_BYTES)
-        for _ in range(_LOOP_ATTEMPTS - 1):
-            try:
-                return _attach(image.fileno(), control.fileno())
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-        return _attach(image.fileno(), control.fileno())
-
-
-def _attach(image: int, control: int) -> str:
     present = os.listdir("/sys/block")
-    number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
-    path = f"/dev/loop{number}"
-    device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with tempfile.TemporaryFile() as image:
+        image.truncate(_IMAGE_BYTES)
+        loop = attach_loop(image.fileno(), 0, _IMAGE_BYTES, read_only=True)
     try:
-        flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR
-        fcntl.ioctl(device, LOOP_CONFIGURE, _LOOP_CONFIG.pack(image, 0, flags))
-        size = os.lseek(device, 0, os.SEEK_END)
+        size = os.lseek(loop.fd, 0, os.SEEK_END)
     finally:
-        os.close(device)  # the last one open: LO_FLAGS_AUTOCLEAR detaches
+        os.close(loop.fd)  # the last one open: it detaches
+        number = int(loop.path.removeprefix("/dev/loop"))
         if f"loop{number}" not in present:
-            fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
+            remove_loop(number)
     if size != _IMAGE_BYTES:
-        raise OSError(errno.EIO, f"{size} bytes instead of {_IMAGE_BYTES}", path)
-    return f"{path} took a file and let go of it"
+        raise OSError(errno.EIO, f"{size} bytes instead of {_IMAGE_BYTES}", loop.path)
+    return f"{loop.path} took a file and let go of it"
 
 
 def _why_no_loop_device(number: int) -> Restriction:
-    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV) or not _is_device(_CONTROL):
+    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV) or not _is_device(LOOP_CONTROL):
         return Restriction(
             "this kernel has no loop devices, or this container was given none",
             "as root: modprobe loop; in a container: --device /dev/loop-control and loop devices",
