@@ -27,6 +27,10 @@ class Runner(Record):
         """Return the command line of a run."""
         return [*self.xbuild, "run", *arguments]
 
+    def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run another command of xbuild's than run; ``options`` are User.run's."""
+        return self.user.run([*self.xbuild, *arguments], **options)
+
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run and return what came of it; ``options`` are User.run's."""
         return self.user.run(self.argv(*arguments), **options)

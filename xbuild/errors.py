@@ -152,6 +152,28 @@ class SetupFailed(XbuildError):
     """A step of the plan failed; nothing is left behind."""
 
 
+class TimedOut(XbuildError):
+    """The run was ended because its time was up."""
+
+    exit_status = EXIT_TIMEOUT
+
+
+class NameTaken(XbuildError):
+    """A container with the name that was asked for is running."""
+
+
+class TreeLocked(XbuildError):
+    """Somebody has the tree alone, or somebody uses what was to be had alone."""
+
+
+class NoSuchContainer(XbuildError):
+    """No running container has the name or the tree, or more than one has."""
+
+
+class ContainerFailed(XbuildError):
+    """A running container does not answer, or could not do what was asked."""
+
+
 class CommandNotFound(XbuildError):
     """The command is not in the tree."""
 

@@ -53,6 +53,11 @@ def children_of(pid: int) -> list[int]:
         return [int(child) for child in file.read().split()]
 
 
+def name_of(pid: int) -> str:
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read().strip()
+
+
 def chain_of(process: subprocess.Popen[str], kind: Kind) -> dict[str, int]:
     """Return the pids of a run's processes: launcher, supervisor (for users), init, command."""
     names = ["init", "command"] if kind == "root" else ["supervisor", "init", "command"]

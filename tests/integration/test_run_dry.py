@@ -13,6 +13,7 @@ import pytest
 from tests.capability import require
 from tests.runs import Runner
 from tests.trees import tree_hash
+from xbuild.cli.merge import settings_said
 from xbuild.cli.options import parse
 from xbuild.cli.settings import build_request
 from xbuild.plan.explain import explain, to_json
@@ -45,10 +46,12 @@ def traced(root: Runner) -> Strace:
 
 def test_plan_printed_is_the_plan_that_a_run_makes(root: Runner) -> None:
     words = [*REQUEST, "--user", "nobody", root.tree("arm64"), "true"]
-    request = build_request(parse(words))
-    plan = plan_run(request, remember=False)
-    assert root.output("--dry-run", *words) == explain(plan) + "\n"
-    assert root.output("--dry-run", "--json", *words) == to_json(plan) + "\n"
+    parsed = parse(words)
+    plan = plan_run(build_request(parsed), remember=False)
+    said = tuple((each.key, each.value, each.origin) for each in settings_said(parsed))
+    assert said[0] == ("bind", "/etc:/new/deep", "command line")
+    assert root.output("--dry-run", *words) == explain(plan, said) + "\n"
+    assert root.output("--dry-run", "--json", *words) == to_json(plan, said) + "\n"
 
 
 @pytest.mark.parametrize("options", [[], ["--ephemeral"], ["--network", "none"]], ids=" ".join)

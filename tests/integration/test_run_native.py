@@ -273,7 +273,7 @@ def test_setuid_program_is_never_native(
     tree = fresh_tree("arm64")
     native.prepare(tree, ARCH, "/usr/bin/id")
     os.chmod(f"{tree}/usr/bin/id", 0o4755)
-    done = native.run("--user", "nobody", tree, "--", "sh", "-c", "arch; id -u -r; id -u")
+    done = native.run("--setuid", "-u", "nobody", tree, "--", "sh", "-c", "arch; id -ru; id -u")
     assert done.stdout.split() == [NATIVE, "65534", "0"]
     plan = native.output("--dry-run", tree)
     assert "emulated: id: it is set-user-ID or set-group-ID" in plan

@@ -114,7 +114,7 @@ def test_setuid_program_becomes_root(fresh_tree: Fresh, root: Runner, ranged: Ru
         os.chown(f"{tree}/usr/bin/id-root", runner.user.uid, runner.user.gid)
         os.chmod(f"{tree}/usr/bin/id-root", 0o4755)
         script = "id -u; id-root -u; id-root -ru"
-        shown = runner.output("--user", "nobody", tree, "sh", "-ec", script)
+        shown = runner.output("--setuid", "--user", "nobody", tree, "sh", "-ec", script)
         assert shown.split() == ["65534", "0", "65534"]
 
 
@@ -123,7 +123,7 @@ def test_setuid_programs_of_the_host_stay_powerless(root: Runner) -> None:
     place = os.path.join(root.user.home, "setuid-id")
     shutil.copy(f"{root.tree('arm64')}/usr/bin/id", place)
     os.chmod(place, 0o4755)
-    words = ("--user", "nobody", "--bind", f"{place}:/mnt/id")
+    words = ("--setuid", "--user", "nobody", "--bind", f"{place}:/mnt/id")
     assert root.output(*words, root.tree("arm64"), "/mnt/id", "-u") == "65534\n"
 
 

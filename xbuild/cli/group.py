@@ -16,12 +16,24 @@ from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 
 COMMANDS = {
     "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
+    "start": ("xbuild.cli.start", "Start a container in the background"),
+    "hold": ("xbuild.cli.hold", "Keep a container that commands join"),
+    "exec": ("xbuild.cli.exec", "Run a command in a container that is running"),
+    "ps": ("xbuild.cli.ps", "List the running containers"),
+    "attach": ("xbuild.cli.attach", "Use the console of a container in the background"),
+    "logs": ("xbuild.cli.logs", "Show what a container in the background wrote"),
+    "stop": ("xbuild.cli.stop", "End a running container"),
+    "wait": ("xbuild.cli.wait", "Wait for the end of a container"),
+    "diff": ("xbuild.cli.diff", "List the changes that a directory keeps apart from its tree"),
+    "commit": ("xbuild.cli.commit", "Fold such changes back into their tree"),
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive or a program is"),
     "image": ("xbuild.cli.image", "Resize, pack and flash disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
     "native": ("xbuild.cli.native", "Make and keep native tools for trees"),
     "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),
     "who": ("xbuild.cli.who", "Show what holds a tree or an image"),
+    "import-nspawn": ("xbuild.cli.import_nspawn", "Translate settings of systemd-nspawn"),
+    "unit": ("xbuild.cli.unit", "Print what starts a container with the machine"),
     "profile": ("xbuild.cli.profile", "List and show profiles"),
 }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # signal itself imports enum
 
+_OWN_PARSERS = ("exec", "start", "hold", "unit")  # as run: what follows a target is a command's
 _ELSEWHERE = "cd somewhere, or begin it with a slash"
 
 
@@ -75,6 +76,11 @@ def _dispatch(arguments: list[str]) -> int:
         from xbuild.cli.run import main as run
 
         return run(arguments[1:])
+    if arguments and arguments[0] in _OWN_PARSERS:
+        from importlib import import_module
+
+        status: int = import_module(f"xbuild.cli.{arguments[0]}").main(arguments[1:])
+        return status
     from xbuild.cli.group import invoke
 
     return invoke(arguments)

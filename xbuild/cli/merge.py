@@ -5,8 +5,12 @@ Off the start path: loaded where a profile applies.
 
 from __future__ import annotations
 
+import os
+import stat
+
 from xbuild.cli import settings
-from xbuild.cli.options import OPTIONS, Option, check_choice
+from xbuild.cli.options import OPTIONS, Option, Setting, check_choice
+from xbuild.errors import ProfileError
 from xbuild.plan.profile import Key, find_profile, read_profile
 from xbuild.record import HostPath
 from xbuild.resources import data_directory
@@ -18,7 +22,9 @@ if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
     from xbuild.plan.profile import Paths, Profile
 
-_PATHS: dict[str, Paths] = {"PATH": "whole", "FILE": "whole", "SRC[:DST]": "source"}
+_PATHS: dict[str, Paths] = {"PATH": "whole", "FILE": "whole", "SRC[:DST[:OPTIONS]]": "source"}
+COMMAND_LINE = "command line"
+_ABOUT_THE_RUN = ("dry_run", "json", "profile")
 _PAIRS = "NAME[=VALUE]"
 
 
@@ -30,11 +36,15 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
     """
     flags: dict[str, bool] = {}
     values: dict[str, list[str]] = {}
+    found: list[Setting] = []
     for name in names:
         profile = load_profile(name)
         flags.update(profile.flags)
+        found += [Setting(key, str(on).lower(), profile.path) for key, on in profile.flags]
         for key, said in profile.values:
             values.setdefault(key, []).extend(said)
+            found += [Setting(key, value, profile.path) for value in said]
+    parsed.profiled = tuple(found)
     parsed.flags |= {key for key, is_on in flags.items() if is_on}
     for key, typed in parsed.values.items():
         values.setdefault(key, []).extend(typed)
@@ -43,7 +53,42 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
 
 def load_profile(name: str) -> Profile:
     """Find, read and check a profile. Raises ProfileError."""
-    return read_profile(find_profile(name, profile_directories()), profile_keys())
+    path = find_profile(name, profile_directories())
+    if path.endswith(settings.SETTINGS_SUFFIX):
+        _check_owner(path)
+    return read_profile(path, profile_keys())
+
+
+def _check_owner(path: HostPath) -> None:
+    """Refuse settings that applied without being asked for and that another could have written."""
+    status = os.stat(path)
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ProfileError(
+            f"{path} could be somebody else's: its settings would apply to what you run",
+            "read it; then chown and chmod go-w it, or do without: --no-settings",
+        )
+
+
+def settings_said(parsed: Parsed) -> tuple[Setting, ...]:
+    """Return what counts of all that was said, and where, in the order of the options' table.
+
+    Of a single value that is the last one, of a switch what switched it on.
+    """
+    found: list[Setting] = []
+    for option in OPTIONS:
+        said = [each for each in parsed.profiled if each.key == option.key]
+        if option.takes == "nothing":
+            on = [each for each in said if each.value == "true"]
+            if option.key in parsed.flags:
+                found.append(on[-1] if on else Setting(option.key, "true", COMMAND_LINE))
+            continue
+        values = parsed.many(option.key)
+        origins = [each.origin for each in said]
+        origins += [COMMAND_LINE] * (len(values) - len(said))
+        pairs = list(zip(values, origins, strict=True))
+        pairs = pairs[-1:] if option.takes == "one" else pairs
+        found += [Setting(option.key, value, origin) for value, origin in pairs]
+    return tuple(each for each in found if each.key not in _ABOUT_THE_RUN)
 
 
 def profile_directories() -> tuple[HostPath, ...]:

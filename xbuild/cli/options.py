@@ -36,10 +36,31 @@ class Option(Record):
         return self.names[0][2:].replace("-", "_")
 
 
+_BIND = "SRC[:DST[:OPTIONS]]"
+
 OPTIONS = (
-    Option(("--bind", "-b"), "many", "Show a file or directory of the host inside.", "SRC[:DST]"),
-    Option(("--bind-ro",), "many", "The same, read-only for everyone inside.", "SRC[:DST]"),
+    Option(
+        ("--bind", "-b"),
+        "many",
+        "Show a file or directory of the host inside.",
+        "SRC[:DST[:OPTIONS]]",
+    ),
+    Option(
+        ("--bind-ro",), "many", "The same, read-only for everyone inside.", "SRC[:DST[:OPTIONS]]"
+    ),
     Option(("--tmpfs",), "many", "Mount an empty tmpfs, e.g. /var/tmp:size=2g.", "DST[:OPTIONS]"),
+    Option(
+        ("--overlay",),
+        "many",
+        "Combine directories into one; changes go to UPPER.",
+        "LOWER[:LOWER...]:UPPER:DST",
+    ),
+    Option(
+        ("--overlay-ro",), "many", "The same, where nothing can be changed.", "LOWER:LOWER...:DST"
+    ),
+    Option(("--copy-in",), "many", "Copy from the host before the command starts.", "SRC:DST"),
+    Option(("--copy-out",), "many", "Copy to the host once it has ended, or failed.", "SRC:DST"),
+    Option(("--inaccessible",), "many", "Cover a file or directory by an empty one.", "DST"),
     Option(
         ("--setenv", "-E"), "many", "Set a variable inside; without =, pass it on.", "NAME[=VALUE]"
     ),
@@ -49,12 +70,25 @@ OPTIONS = (
     Option(("--hostname",), "one", "The host name inside [from the tree's name].", "NAME"),
     Option(("--read-only",), "nothing", "Make the tree read-only, and an image as well."),
     Option(("--ephemeral", "-x"), "nothing", "Discard all changes to the tree at the end."),
+    Option(("--persist",), "one", "Keep changes to the tree apart, in a directory.", "PATH"),
+    Option(
+        ("--volatile",),
+        "one",
+        "yes: of the tree only /usr; state: an empty /var; overlay: as --ephemeral.",
+        "no|yes|state|overlay",
+        ("no", "yes", "state", "overlay"),
+    ),
     Option(
         ("--network",),
         "one",
-        "host shares the host's network [default], none has loopback only.",
-        "host|none",
-        ("host", "none"),
+        "The host's [default], loopback only, its own by slirp4netns; as root: an interface.",
+        "host|none|private|veth|bridge:NAME",
+    ),
+    Option(
+        ("--port", "-p"),
+        "many",
+        "With a network of its own: a port of the host's leads inside.",
+        "[IP:]HOST[:GUEST][/udp]",
     ),
     Option(("--interpreter",), "one", "Use this static qemu-user.", "PATH"),
     Option(("--cpu",), "one", "The processor that qemu emulates (its -cpu).", "MODEL"),
@@ -93,22 +127,53 @@ OPTIONS = (
         "auto|identity",
         ("auto", "identity"),
     ),
+    Option(("--memory", "-m"), "one", "Let it use no more memory, tmpfs included.", "SIZE"),
+    Option(("--cpus",), "one", "Let it use no more processors, such as 1.5.", "NUMBER"),
+    Option(("--pids",), "one", "Let it have no more processes.", "NUMBER"),
+    Option(("--io-weight",), "one", "Its share of the disks, 1 to 10000 [100].", "NUMBER"),
+    Option(("--setuid",), "nothing", "Let sudo, su and the like have their owner's rights."),
+    Option(
+        ("--capability",), "many", "Let root inside have more, see docs/security.md.", "CAP[,CAP]"
+    ),
+    Option(("--drop-capability",), "many", "Take these from root inside, or all.", "CAP[,CAP]"),
+    Option(
+        ("--seccomp",),
+        "one",
+        "Refuse system calls that no build needs, or off [default].",
+        "default|off",
+        ("default", "off"),
+    ),
+    Option(("--no-sync",), "nothing", "Make fsync and its like do nothing: for disposable work."),
+    Option(
+        ("--name",), "one", "Be called so by xbuild ps, exec, stop [from the tree's name].", "NAME"
+    ),
+    Option(("--exclusive",), "nothing", "Have the tree alone, or fail and say who uses it."),
+    Option(
+        ("--as-pid1",), "nothing", "Give the command the process number 1, as an init wants it."
+    ),
+    Option(("--timeout",), "one", "End the run after so long: 90, 15m, 2h; status 124.", "TIME"),
+    Option(
+        ("--idle-timeout",),
+        "one",
+        "End it after so long without output or processor time; status 124.",
+        "TIME",
+    ),
+    Option(("--kill-timeout",), "one", "From SIGTERM to SIGKILL when time is up [10].", "TIME"),
     Option(
         ("--partition",),
         "one",
         "Of an image: the root's, by number or label.",
         "N|LABEL",
-        in_profile=False,
     ),
     Option(
         ("--subvolume",),
         "one",
         "Of a btrfs image: the root's [its default].",
         "PATH",
-        in_profile=False,
     ),
-    Option(("--fsck",), "nothing", "Of an image: repair it first.", in_profile=False),
+    Option(("--fsck",), "nothing", "Of an image: repair it first."),
     Option(("--profile",), "many", "Take settings from a profile.", "NAME|FILE", in_profile=False),
+    Option(("--no-settings",), "nothing", "Leave TREE.xbuild.toml unread.", in_profile=False),
     Option(("--dry-run",), "nothing", "Print the plan and do nothing.", in_profile=False),
     Option(("--json",), "nothing", "With --dry-run: print it as JSON.", in_profile=False),
     Option(
@@ -120,6 +185,14 @@ OPTIONS = (
 )
 
 
+class Setting(Record):
+    """What was said of an option, where: a profile's path, or the command line."""
+
+    key: str
+    value: str
+    origin: str
+
+
 class Parsed:
     """A command line taken apart: the tree, the command, and what was said of each option."""
 
@@ -128,6 +201,7 @@ class Parsed:
         self.command: tuple[str, ...] = ()
         self.flags: set[str] = set()
         self.values: dict[str, list[str]] = {}
+        self.profiled: tuple[Setting, ...] = ()  # what values and flags have from profiles
 
     def one(self, key: str) -> str | None:
         """Return the value of an option that counts once: the last one said."""
@@ -139,7 +213,7 @@ class Parsed:
         return self.values.get(key, [])
 
 
-def parse(arguments: list[str]) -> Parsed:
+def parse(arguments: list[str], options: tuple[Option, ...] = OPTIONS) -> Parsed:
     """Take a command line apart: options, one tree, options, ``--``, a command left as it is.
 
     Raises UsageError.
@@ -151,7 +225,7 @@ def parse(arguments: list[str]) -> Parsed:
         if word == "--":
             break
         if word.startswith("-") and word != "-":
-            _take_option(word, rest, parsed)
+            _take_option(word, rest, parsed, options)
         elif parsed.target is None:
             parsed.target = word
         else:
@@ -164,11 +238,11 @@ def parse(arguments: list[str]) -> Parsed:
     return parsed
 
 
-def _take_option(word: str, rest: list[str], parsed: Parsed) -> None:
+def _take_option(word: str, rest: list[str], parsed: Parsed, options: tuple[Option, ...]) -> None:
     name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
-    option = next((o for o in OPTIONS if name in o.names), None)
+    option = next((o for o in options if name in o.names), None)
     if option is None:
-        raise UsageError(f"No such option: {name}", _suggestion(name))
+        raise UsageError(f"No such option: {name}", _suggestion(name, options))
     has_value = bool(equals) or (not word.startswith("--") and bool(value))
     if option.takes == "nothing":
         if word.startswith("--") and has_value:
@@ -195,9 +269,9 @@ def check_choice(option: Option, value: str) -> None:
         )
 
 
-def _suggestion(name: str) -> str:
+def _suggestion(name: str, options: tuple[Option, ...]) -> str:
     import difflib  # only for a mistake
 
-    known = [n for option in OPTIONS for n in option.names]
+    known = [n for option in options for n in option.names]
     close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else "xbuild run --help lists the options"
+    return f"did you mean {close[0]}?" if close else "--help lists the options"

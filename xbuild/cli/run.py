@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import click
 
+    from xbuild.cli.options import Parsed
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Plan
 
@@ -43,20 +44,21 @@ def main(arguments: list[str]) -> int:
         for text in notes:
             note(text)
     if "dry_run" in parsed.flags:
-        return _print_plan(request, as_json="json" in parsed.flags)
+        return print_plan(request, parsed)
     if "json" in parsed.flags:
         raise UsageError("--json goes with --dry-run")
-    plan = _plan(request, remember=True)
+    plan = plan_request(request, remember=True)
     if frontends != (None, None):
         check_frontends(plan, *frontends)
     for text in plan.notes:
         note(text)
     if "certify" in parsed.flags:
         return _run_certified(plan)
-    return Container(plan).run()
+    return _run(plan)
 
 
-def _plan(request: Request, *, remember: bool) -> Plan:
+def plan_request(request: Request, *, remember: bool) -> Plan:
+    """Decide, for a tree or an image. Raises XbuildError subclasses."""
     if not os.path.isdir(request.target):
         from xbuild.image.recognise import is_image  # off the start path
 
@@ -73,16 +75,27 @@ def _plan(request: Request, *, remember: bool) -> Plan:
     return plan_run(request, remember=remember)
 
 
-def _print_plan(request: Request, *, as_json: bool) -> int:
+def print_plan(request: Request, parsed: Parsed) -> int:
+    """Print what would be done, and which settings made it so."""
+    from xbuild.cli.merge import settings_said
     from xbuild.plan.explain import explain, to_json
 
-    plan = _plan(request, remember=False)
-    if as_json:
-        print(to_json(plan))
+    plan = plan_request(request, remember=False)
+    said = tuple((each.key, each.value, each.origin) for each in settings_said(parsed))
+    if "json" in parsed.flags:
+        print(to_json(plan, said))
     else:
         # A tree may name its directories as it likes, for a terminal to obey.
-        print("\n".join(visible(line) for line in explain(plan).split("\n")))
+        print("\n".join(visible(line) for line in explain(plan, said).split("\n")))
     return 0
+
+
+def _run(plan: Plan) -> int:
+    container = Container(plan)
+    status = container.run()
+    for text in container.remarks:
+        note(text)
+    return status
 
 
 def _run_certified(plan: Plan) -> int:
@@ -91,7 +104,7 @@ def _run_certified(plan: Plan) -> int:
     before = witness(plan.target)
     status = EXIT_FAILED
     try:
-        status = Container(plan).run()
+        status = _run(plan)
     finally:
         certificate = certify(before, plan.target)
         note(certificate.text) if certificate.is_clean else complain(certificate.text)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 
+from xbuild.cli.places import bind, binds, guest_path, on_host, tmpfs
 from xbuild.errors import UsageError
-from xbuild.plan.request import BindRequest, Request, TmpfsRequest
-from xbuild.record import GuestPath, HostPath
+from xbuild.plan.lifecycle import KILL_TIMEOUT_S, NAME_LIMIT, is_name
+from xbuild.plan.privileges import capability_names
+from xbuild.plan.request import Request
+from xbuild.record import HostPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
-    from xbuild.plan.request import BinfmtChoice, NativeChoice, NetworkChoice, UsersChoice
+    from xbuild.plan.request import BinfmtChoice, NativeChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
-_MODE_LIMIT = 0o7777
+SETTINGS_SUFFIX = ".xbuild.toml"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 1e8  # three years: setitimer(2) and poll(2) take that
+# Options whose meaning is in cli.mounts, which is off the start path.
+_MOUNT_KEYS = frozenset(
+    ("overlay", "overlay_ro", "inaccessible", "volatile", "persist", "copy_in", "copy_out")
+)
+_LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
+_NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -22,6 +33,9 @@ def build_request(parsed: Parsed) -> Request:
     """Turn a command line into a request. Raises UsageError, ProfileError."""
     assert parsed.target is not None
     profiles = parsed.many("profile")
+    beside = settings_beside(parsed.target)
+    if "no_settings" not in parsed.flags and os.path.exists(beside):
+        profiles = [beside, *profiles]
     if DEFAULT_PROFILE not in profiles and _has_own_default():
         profiles = [DEFAULT_PROFILE, *profiles]
     if profiles:
@@ -30,22 +44,22 @@ def build_request(parsed: Parsed) -> Request:
         merge_profiles(parsed, profiles)
     interpreter = parsed.one("interpreter")
     directory = parsed.one("chdir")
+    kept, dropped = _capabilities(parsed, "capability"), _capabilities(parsed, "drop_capability")
     terminal = tuple(fd for fd in range(3) if os.isatty(fd))
-    return Request(
-        target=HostPath(os.path.realpath(_on_host(parsed.target))),
+    request = Request(
+        target=HostPath(os.path.realpath(on_host(parsed.target))),
         command=parsed.command,
-        binds=_binds(parsed),
-        tmpfs=tuple(_tmpfs(text) for text in parsed.many("tmpfs")),
-        environment=_environment(parsed),
-        directory=None if directory is None else _guest_path(directory, "--chdir"),
+        binds=binds(parsed),
+        tmpfs=tuple(tmpfs(text) for text in parsed.many("tmpfs")),
+        environment=environment_of(parsed),
+        directory=None if directory is None else guest_path(directory, "--chdir"),
         user=parsed.one("user"),
         hostname=_hostname(parsed.one("hostname")),
         read_only="read_only" in parsed.flags,
         ephemeral="ephemeral" in parsed.flags,
-        network=_network(parsed.one("network")),
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
-        interpreter=None if interpreter is None else _on_host(interpreter),
+        interpreter=None if interpreter is None else on_host(interpreter),
         native=_native(parsed.one("native")),
         cpu=parsed.one("cpu"),
         terminal=terminal,
@@ -53,39 +67,79 @@ def build_request(parsed: Parsed) -> Request:
         partition=parsed.one("partition"),
         subvolume=parsed.one("subvolume"),
         fsck="fsck" in parsed.flags,
+        name=_name(parsed.one("name")),
+        exclusive="exclusive" in parsed.flags,
+        as_pid1="as_pid1" in parsed.flags,
+        timeout_s=_seconds(parsed, "timeout"),
+        idle_timeout_s=_seconds(parsed, "idle_timeout"),
+        kill_timeout_s=_seconds(parsed, "kill_timeout") or KILL_TIMEOUT_S,
+        setuid="setuid" in parsed.flags,
+        capabilities=kept,
+        drop_capabilities=dropped,
+        seccomp="off" if parsed.one("seccomp") == "off" else "default",
+        no_sync="no_sync" in parsed.flags,
     )
+    if parsed.values.keys() & _MOUNT_KEYS:
+        from xbuild.cli.mounts import with_mounts
 
+        request = with_mounts(request, parsed)
+    if parsed.values.keys() & _LIMIT_KEYS:
+        from xbuild.cli.limits import with_limits
 
-def _on_host(path: str) -> HostPath:
-    """Return an absolute path; its symlinks are left for who follows it."""
-    try:
-        return HostPath(os.path.abspath(path))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"Cannot tell what {path} is relative to: the working directory was removed",
-            "cd somewhere, or begin it with a slash",
-        ) from error
+        request = with_limits(request, parsed)
+    if parsed.values.keys() & _NETWORK_KEYS:
+        from xbuild.cli.networks import with_network
+
+        request = with_network(request, parsed)
+    return request
 
 
 def check_value(key: str, text: str) -> None:
     """Raise UsageError for a value of an option that ``build_request`` would not take."""
     match key:
         case "bind" | "bind_ro":
-            _bind(text, read_only=False)
+            bind(text, read_only=False)
+        case "overlay" | "overlay_ro" | "inaccessible" | "copy_in" | "copy_out":
+            _check_mount(key, text)
+        case "memory" | "cpus" | "pids" | "io_weight":
+            from xbuild.cli.limits import read_limit  # off the start path
+
+            read_limit(key, text)
+        case "network" | "port":
+            from xbuild.cli import networks  # off the start path
+
+            networks.network(text) if key == "network" else networks.forward(text)
         case "tmpfs":
-            _tmpfs(text)
+            tmpfs(text)
         case "setenv":
             _variable(text)
         case "env_file":
             _read_env_file(text)
         case "chdir":
-            _guest_path(text, "--chdir")
+            guest_path(text, "--chdir")
         case "hostname":
             _hostname(text)
+        case "name":
+            _name(text)
+        case "timeout" | "idle_timeout" | "kill_timeout":
+            read_seconds(text, key)
+        case "capability" | "drop_capability":
+            capability_names(text)
 
 
-def _network(value: str | None) -> NetworkChoice:
-    return "none" if value == "none" else "host"
+def _check_mount(key: str, text: str) -> None:
+    from xbuild.cli import mounts  # off the start path
+
+    check = {
+        "overlay": mounts.overlay,
+        "overlay_ro": mounts.overlay_ro,
+        "copy_in": mounts.copy_in,
+        "copy_out": mounts.copy_out,
+    }
+    if key in check:
+        check[key](text)
+    else:
+        guest_path(text, "--inaccessible")
 
 
 def _binfmt(value: str | None) -> BinfmtChoice:
@@ -104,6 +158,15 @@ def _native(value: str | None) -> NativeChoice:
     return "fast" if value == "fast" else "off"
 
 
+def _capabilities(parsed: Parsed, key: str) -> tuple[str, ...]:
+    return tuple(name for text in parsed.many(key) for name in capability_names(text))
+
+
+def settings_beside(target: str) -> HostPath:
+    """Return where a tree's or an image's own settings are: beside it, never in it."""
+    return HostPath(os.path.realpath(on_host(target)) + SETTINGS_SUFFIX)
+
+
 def _has_own_default() -> bool:
     places = own_profile_directories()
     return any(os.path.exists(f"{place}/{DEFAULT_PROFILE}.toml") for place in places)
@@ -117,64 +180,8 @@ def own_profile_directories() -> tuple[HostPath, ...]:
     return (HostPath(f"{config}/xbuild/profiles"), HostPath("/etc/xbuild/profiles"))
 
 
-def _binds(parsed: Parsed) -> tuple[BindRequest, ...]:
-    writable = [_bind(text, read_only=False) for text in parsed.many("bind")]
-    read_only = [_bind(text, read_only=True) for text in parsed.many("bind_ro")]
-    return (*writable, *read_only)
-
-
-def _bind(text: str, *, read_only: bool) -> BindRequest:
-    source, destination, *options = [*split_colons(text), ""][:4]
-    if options not in ([], [""], ["ro"], ["ro", ""]):
-        raise UsageError(f"Not a bind: {text}", "SRC[:DST]; a colon in a path is written \\:")
-    if not source:
-        raise UsageError(f"A bind without a source: {text}", "SRC[:DST]")
-    path = _on_host(os.path.expanduser(source))
-    inside = _guest_path(destination, "--bind") if destination else GuestPath(path)
-    return BindRequest(path, inside, read_only or "ro" in options)
-
-
-def split_colons(text: str) -> list[str]:
-    r"""Split at colons; ``\:`` is a colon and ``\\`` a backslash, as in systemd-nspawn(1)."""
-    parts = [""]
-    characters = iter(text)
-    for character in characters:
-        if character == "\\":
-            parts[-1] += next(characters, "\\")
-        elif character == ":":
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def _guest_path(text: str, option: str) -> GuestPath:
-    if not text.startswith("/"):
-        raise UsageError(f"{option} takes an absolute path inside the tree, not {text!r}")
-    return GuestPath(text)
-
-
-def _tmpfs(text: str) -> TmpfsRequest:
-    destination, _, given = text.partition(":")
-    options: list[tuple[str, str | None]] = []
-    mode = 0o1777
-    for word in filter(None, given.split(",")):
-        key, equals, value = word.partition("=")
-        if key == "mode":
-            mode = _octal(value, text)
-        else:
-            options.append((key, value if equals else None))
-    return TmpfsRequest(_guest_path(destination, "--tmpfs"), tuple(options), mode)
-
-
-def _octal(value: str, text: str) -> int:
-    is_octal = value != "" and not value.strip("01234567")
-    if not is_octal or int(value, 8) > _MODE_LIMIT:
-        raise UsageError(f"Not an octal mode in --tmpfs {text}: {value!r}", "such as mode=1777")
-    return int(value, 8)
-
-
-def _environment(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+def environment_of(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+    """Return what --env-file and --setenv say, in that order. Raises UsageError."""
     pairs: list[tuple[str, str]] = []
     for path in parsed.many("env_file"):
         pairs += _read_env_file(path)
@@ -209,6 +216,31 @@ def _read_env_file(path: str) -> list[tuple[str, str]]:
             raise UsageError(f"{path}:{number}: not NAME=VALUE: {text!r}")
         pairs.append((name.strip(), value))
     return pairs
+
+
+def _name(text: str | None) -> str | None:
+    if text is not None and not is_name(text):
+        raise UsageError(
+            f"Not a name for a container: {text!r}",
+            f"letters, digits, -, _ and ., beginning with a letter or digit, at most {NAME_LIMIT}",
+        )
+    return text
+
+
+def _seconds(parsed: Parsed, key: str) -> float | None:
+    text = parsed.one(key)
+    return None if text is None else read_seconds(text, key)
+
+
+def read_seconds(text: str, key: str) -> float:
+    """Return a length of time, in seconds unless s, m, h or d follows. Raises UsageError."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if number.replace(".", "", 1).isdecimal() and number.isascii():
+        seconds = float(number) * _UNITS[unit]
+        if 0 < seconds <= _LONGEST_S:
+            return seconds
+    option = "--" + key.replace("_", "-")
+    raise UsageError(f"Not a length of time for {option}: {text!r}", "such as 90, 1.5, 15m, 2h")
 
 
 def _hostname(name: str | None) -> str | None:

@@ -1,4 +1,7 @@
-"""``xbuild run`` as a click command, for help and completion; it is parsed by ``options``."""
+"""``xbuild run`` and its like as click commands, for help and completion only.
+
+Their command lines are parsed by ``options``.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,33 @@ shell starts. The exit status is the command's own, 128+N after signal N, 125 wh
 """
 
 
+SUMMARY = "Run COMMAND in the root filesystem TREE, whatever its architecture."
+
+
 def build_command() -> click.Command:
     """Return the command with one click option for each row of the table."""
+    return build_command_of("run", OPTIONS, "TREE", SUMMARY, EPILOG)
+
+
+def build_command_of(
+    name: str, options: tuple[Option, ...], target: str, summary: str, epilog: str
+) -> click.Command:
+    """Return a command that is parsed by ``options``: for its help and completion."""
     parameters: list[click.Parameter] = []
-    for option in OPTIONS:
+    for option in options:
         if option.key == "help":
             continue
         if option.takes == "nothing":
             parameters.append(click.Option(list(option.names), is_flag=True, help=option.help))
             continue
         parameters.append(_valued(option))
-    parameters.append(click.Argument(["tree"], type=click.Path(), metavar="TREE"))
+    parameters.append(click.Argument(["tree"], type=click.Path(), metavar=target))
     parameters.append(click.Argument(["command"], nargs=-1, metavar="[--] [COMMAND...]"))
     return click.Command(
-        "run",
+        name,
         params=parameters,
-        help="Run COMMAND in the root filesystem TREE, whatever its architecture.",
-        epilog=EPILOG,
+        help=summary,
+        epilog=epilog,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
@@ -66,7 +79,11 @@ def _valued(option: Option) -> click.Option:
 
 def print_help() -> None:
     """Print the help text of ``xbuild run``."""
-    command = build_command()
+    print_help_of(build_command())
+
+
+def print_help_of(command: click.Command) -> None:
+    """Print the help text of a command of the program."""
     names = ["-h", "--help"]
-    context = click.Context(command, info_name="xbuild run", help_option_names=names)
+    context = click.Context(command, info_name=f"xbuild {command.name}", help_option_names=names)
     click.echo(command.get_help(context))

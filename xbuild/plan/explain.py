@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbuild.plan import steps
+from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
@@ -14,9 +14,13 @@ SCHEMA = "xbuild.plan/1"
 _VERB_WIDTH = 10
 
 
-def explain(plan: Plan) -> str:
-    """Return the plan as text: the steps in order, then what to know about them."""
+def explain(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
+    """Return the plan as text: the steps in order, then what to know about them.
+
+    ``settings`` are a key, its value and where that was said; everything else is as by default.
+    """
     lines = [f"plan for {plan.target}"]
+    lines += [f"setting: {key} = {value} ({origin})" for key, value, origin in settings]
     for step in plan.steps:
         verb, rest = describe(step)
         lines.append(f"  {verb:<{_VERB_WIDTH}} {rest}".rstrip())
@@ -27,6 +31,17 @@ def explain(plan: Plan) -> str:
 def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is closed
     """Return a verb and what it is done to."""
     match step:
+        case lifecycle.LockTree(locked, is_exclusive):
+            return (
+                "lock",
+                f"{locked}, {'for this container alone' if is_exclusive else 'shared with others'}",
+            )
+        case lifecycle.Enlist(name, is_given):
+            return "name", name if is_given else f"{name}, or with a number appended"
+        case lifecycle.LimitTime(total_s, idle_s, kill_s):
+            return "time", _time_limits(total_s, idle_s, kill_s)
+        case limits.LimitResources(groups):
+            return "limits", "; ".join(map(_limits, groups))
         case steps.EnterNamespaces(namespaces, id_map):
             return "unshare", ", ".join(namespaces) + (f"; {_ids(id_map)}" if id_map else "")
         case steps.ForbidNamespaces(namespace):
@@ -65,9 +80,13 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "scaffold", f"{directory} with {', '.join(path for path, _ in missing)}"
         case steps.Tmpfs(target, mode, owner, options):
             words = [f"mode={mode:o}", *(k if v is None else f"{k}={v}" for k, v in options)]
+            words += ["ro"] if step.read_only else []
+            words += ["noexec"] if step.noexec else []
             return "tmpfs", f"{target} ({','.join(words)}){_owned(owner)}"
         case steps.Bind(source, target, read_only, recursive, id_map) as bind:
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
+            marks += " noexec" if bind.noexec else ""
+            marks += "" if bind.nosuid else " suid"
             return "bind", f"{target} <- {_shown(source, bind.volume)}{marks}"
         case steps.ReadOnlyOver(target):
             return "read-only", target
@@ -102,10 +121,65 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "hostname", name
         case steps.LoopbackUp():
             return "network", "lo up, nothing else"
+        case layers.OverlayAt(lowers, upper, _, target):
+            changes = f", changes to {upper}" if upper is not None else " (read-only)"
+            return "overlay", f"{target} <- {', '.join(lowers)}{changes}"
+        case layers.MountPersistent(lower, directory, recursive, id_map):
+            marks = _marks(read_only=False, recursive=recursive, id_map=id_map)
+            return "root", f"{lower}{marks}, changes kept in {directory}"
+        case layers.MountVolatile(source, links, id_map):
+            marks = _marks(read_only=True, recursive=False, id_map=id_map)
+            names = ", ".join(name for name, _ in links)
+            return "root", f"an empty tmpfs with {source}/usr{marks}; links {names}"
+        case layers.Hide(target, is_directory):
+            return "hide", f"{target} by an empty {'directory' if is_directory else 'file'}"
+        case networks.AttachUserNetwork(program, forwards):
+            ports = "".join(f", {_forward(each)}" for each in forwards)
+            return "network", f"by {program}, run outside{ports}"
+        case networks.AttachVeth(interface, _, guest_interface, _, bridge):
+            end = f"{interface}{'' if bridge is None else f' in {bridge}'}"
+            return "network", f"{guest_interface} inside, {end} outside"
+        case copies.CopyIn(source, target):
+            return "copy in", f"{target} <- {source}"
+        case copies.CopyOut(guest_source, host_target):
+            return "copy out", f"{host_target} <- {guest_source} inside, once the command has ended"
+        case privileges.LimitPrivileges():
+            return "privileges", _privileges(step)
+        case privileges.FilterCalls(name):
+            return "seccomp", _filter(name)
         case steps.Exec():
-            return "exec", _command(step)
+            return "hold" if step.is_only_held else "exec", _command(step)
         case _:
             assert_never(step)
+
+
+def _privileges(step: privileges.LimitPrivileges) -> str:
+    dropped = f"without {', '.join(step.dropped)}" if step.dropped else "all capabilities"
+    gain = "none gained by set-user-ID programs" if step.no_new_privs else "set-user-ID works"
+    return f"{gain}; {dropped}"
+
+
+def _filter(name: privileges.Filter) -> str:
+    if name == "no-sync":
+        return f"does nothing: {', '.join(privileges.SKIPPED_SYNC)}"
+    refused = (*privileges.REFUSED_EPERM, *privileges.REFUSED_ENOSYS)
+    return f"refuses {', '.join(refused)}, sockets to the hypervisor"
+
+
+def _time_limits(total_s: float | None, idle_s: float | None, kill_s: float) -> str:
+    words = [] if total_s is None else [f"at most {total_s:g} s"]
+    words += [] if idle_s is None else [f"at most {idle_s:g} s without progress"]
+    return f"{', '.join(words)}; then SIGTERM, and SIGKILL {kill_s:g} s later"
+
+
+def _forward(forward: networks.Forward) -> str:
+    outside = f"{forward.host_address}:{forward.host_port}/{forward.protocol}"
+    return f"{outside} leads to port {forward.guest_port}"
+
+
+def _limits(group: limits.ControlGroup) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in group.settings)
+    return f"{settings} in a control group below {group.parent}"
 
 
 def _part(partition: int) -> str:
@@ -128,6 +202,8 @@ def _command(step: steps.Exec) -> str:
     words = [shlex.join(step.argv), f"in {step.directory}{fallback}", f"as {step.uid}:{step.gid}"]
     if step.personality is not None:
         words.append("in 32-bit mode")
+    if step.is_process_one:
+        words.append("as process 1, below one of xbuild's")
     if step.terminal:
         words.append("on a terminal of its own")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in step.environment)
@@ -190,13 +266,14 @@ def _owned(owner: Owner) -> str:
     return f" owned by {owner.uid}:{owner.gid}" if owner.uid or owner.gid else ""
 
 
-def to_json(plan: Plan) -> str:
+def to_json(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
     """Return the plan as a JSON document of schema ``xbuild.plan/1`` (docs/json.md)."""
     import json  # off the start path
 
     document = {
         "schema": SCHEMA,
         "target": plan.target,
+        "settings": [{"key": k, "value": v, "origin": o} for k, v, o in settings],
         "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
         "notes": list(plan.notes),
     }

@@ -7,7 +7,7 @@ import stat
 
 from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound, UsageError
 from xbuild.record import GuestPath, Record
-from xbuild.tree.resolve import MAXSYMLINKS
+from xbuild.tree.resolve import MAXSYMLINKS, DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Guest(Record):
     interpreters: tuple[Place, ...]  # of host entries without F, where the kernel looks for them
     account: Account
     home_exists: bool
+    overlays: tuple[Place, ...] = ()
+    hidden: tuple[Place, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()  # at the top, where nothing but /usr is to be shown
+    setuid_command: GuestPath | None = None  # what an ordinary user inside would gain rights by
 
 
 def read_guest(
@@ -82,22 +86,54 @@ def read_guest(
     api = tuple(locate(reader, path) for path in API_DIRECTORIES)
     _check_apart(reader, api)
     covered = frozenset(place.path for place in api)
-    account = _read_account(reader, request.user)
+    account = read_account(reader, request.user)
     home = _locate_if_possible(reader, account.home, covered)
     binds = tuple(locate(reader, bind.destination, covered) for bind in request.binds)
     tmpfs = tuple(locate(reader, each.destination, covered) for each in request.tmpfs)
-    made = {place.path for place in (*binds, *tmpfs)}
+    overlays = tuple(locate(reader, each.destination, covered) for each in request.overlays)
+    made = {place.path for place in (*binds, *tmpfs, *overlays)}
     return Guest(
         api=api,
         resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
         hosts=_locate_if_possible(reader, GuestPath("/etc/hosts"), covered),
-        binds=tuple(locate(reader, b.destination, covered) for b in request.binds),
+        binds=binds,
         source_modes=tuple(source_mode(bind.source) for bind in request.binds),
-        tmpfs=tuple(locate(reader, t.destination, covered) for t in request.tmpfs),
+        tmpfs=tmpfs,
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
-        home_exists=home is not None and (not home.missing or home.path in made),
+        home_exists=home is not None
+        and ((not home.missing and not request.volatile) or home.path in made),
+        overlays=overlays,
+        hidden=tuple(locate(reader, path, covered) for path in request.inaccessible),
+        links=_read_links(reader) if request.volatile else (),
+        setuid_command=_setuid_command(reader, request, covered) if account.uid else None,
     )
+
+
+def _read_links(reader: TreeReader) -> tuple[tuple[str, str], ...]:
+    from xbuild.plan.layering import read_links  # off the start path
+
+    if not isinstance(reader, DirectoryReader):
+        raise UsageError(
+            "--volatile yes needs a tree in a directory, or an image that is mounted",
+            "--volatile overlay discards all changes and works with any tree",
+        )
+    return read_links(reader)
+
+
+def _setuid_command(
+    reader: TreeReader, request: Request, covered: frozenset[GuestPath]
+) -> GuestPath | None:
+    if not request.command or not request.command[0]:
+        return None
+    name = request.command[0]
+    directories = ("/usr/bin", "/bin", "/usr/sbin", "/sbin") if "/" not in name else ("",)
+    for directory in directories:
+        path = GuestPath(f"{directory}/{name.lstrip('/')}")
+        place = _locate_if_possible(reader, path, covered)
+        if place is not None and not place.missing:
+            return path if place.mode & stat.S_ISUID and stat.S_ISREG(place.mode) else None
+    return None
 
 
 def _check_apart(reader: TreeReader, api: tuple[Place, ...]) -> None:
@@ -220,7 +256,8 @@ def _climbs_out(parts: list[str]) -> bool:
 _ROOT = Account("root", 0, 0, (), GuestPath("/root"), None)
 
 
-def _read_account(reader: TreeReader, user: str | None) -> Account:
+def read_account(reader: TreeReader, user: str | None) -> Account:
+    """Return a user of the tree by name or number, root by default. Raises UsageError."""
     if user is None or user in ("root", "0"):
         return _ROOT
     name, _, group = user.partition(":")

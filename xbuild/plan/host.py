@@ -13,6 +13,9 @@ from xbuild.plan.kernel import kernel_version, read_proc, read_status, read_sysc
 from xbuild.record import HostPath, Record, replace
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.limiting import Hierarchies
+    from xbuild.plan.networking import NetworkFacts
 
 # linux/capability.h
 _CAP_CHOWN = 0
@@ -78,6 +81,8 @@ class Host(Record):
     resolv_conf: HostPath | None
     hosts: str
     has_cgroup_namespaces: bool = True  # none may be made inside a container of xbuild's
+    network: NetworkFacts | None = None  # read where a network of its own is asked for
+    hierarchies: Hierarchies | None = None  # of control groups; read where limits are asked for
     can_limit_namespaces: bool = True  # /proc/sys is writable to whoever has the privilege
     # Besides proc_entries: what root may change by its number alone, as in /proc/acpi.
     changeable_proc_entries: tuple[str, ...] = ()

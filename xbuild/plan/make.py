@@ -11,8 +11,11 @@ from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
 from xbuild.plan.identities import choose_identities, may_have_roots_number
+from xbuild.plan.lifecycle import lifecycle_steps
+from xbuild.plan.privileges import privilege_steps
+from xbuild.plan.request import LIMITS
 from xbuild.plan.view import View, hostname_of
-from xbuild.record import GuestPath, HostPath
+from xbuild.record import GuestPath, HostPath, replace
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_at_start
 
@@ -34,9 +37,10 @@ _WITH_IDS_OF_THE_HOST = ("identity", "nested")  # kinds of Identities: root may 
 PER_LINUX32 = 0x0008  # linux/personality.h
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # P: programs see their own argv[0], which busybox applets go by. O: programs of mode 0711 run.
-# C: setuid programs work, which is safe in a registry that only this container sees. F: the
-# interpreter is opened now, so that chroots inside the container find it as well.
-PRIVATE_FLAGS = "POCF"
+# F: the interpreter is opened now, so that chroots inside the container find it as well.
+PRIVATE_FLAGS = "POF"
+# C: setuid programs work, in a registry that only this container sees.
+_SETUID_FLAGS = "POCF"
 
 
 def plan_run(request: Request, *, remember: bool) -> Plan:
@@ -67,11 +71,19 @@ def plan_tree(
 
     ``survey`` describes one that is no directory.
     """
+    if any(getattr(request, name) is not None for name in LIMITS):
+        from xbuild.plan.limiting import read_hierarchies  # off the start path
+
+        host = replace(host, hierarchies=read_hierarchies())
     if survey is None:
         assert isinstance(reader, DirectoryReader)
         survey = survey_at_start(reader)
     if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
         host = host.with_changeable_proc_entries()
+    if request.network not in ("host", "none"):
+        from xbuild.plan.networking import read_network  # off the start path
+
+        host = replace(host, network=read_network())
     emulations = choose_emulation(survey, request, host, remember=remember)
     native: Native | None = None
     if request.native != "off":
@@ -112,6 +124,8 @@ def make_plan(
 
         outer += open_steps(disk)
     plan: list[Step] = [
+        *lifecycle_steps(request, is_image=disk is not None),
+        *_limits(request, host),
         *outer,
         steps.BecomeInit(),
         steps.EnterNamespaces(("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)),
@@ -119,11 +133,15 @@ def make_plan(
         *view.steps,
         steps.Pivot(),
         *_inner_steps(request, host, ids, view, emulations),
+        *request.copies_in,
+        *request.copies_out,
+        *privilege_steps(request),
         _exec_step(request, survey, guest, ids, emulations),
     ]
     notes = (
         *ids.notes,
         *view.notes,
+        *_setuid_notes(request, guest),
         *_emulation_notes(survey, emulations),
         *_cpu_notes(request, emulations),
         *_exposure_notes(host, ids, emulations),
@@ -131,18 +149,30 @@ def make_plan(
     return steps.Plan(request.target, tuple(plan), notes)
 
 
+def _limits(request: Request, host: Host) -> Iterator[Step]:
+    if host.hierarchies is not None:
+        from xbuild.plan.limiting import limit_resources  # off the start path
+
+        yield limit_resources(request, host.hierarchies)
+
+
 def _inner_steps(
     request: Request, host: Host, ids: Identities, view: View, emulations: tuple[Emulation, ...]
 ) -> list[Step]:
     inner: tuple[Namespace, ...] = ("user", "mount", "ipc", "uts")
-    if request.network == "none":
+    if request.network != "host":
         inner = (*inner, "network")
     found: list[Step] = [steps.EnterNamespaces(inner, ids.inner)]
     if host.can_limit_namespaces:
         found.append(steps.ForbidNamespaces("cgroup"))
     found.append(steps.Mqueue(view.mqueue))
-    if request.network == "none":
+    if request.network != "host":
         found += [steps.Sysfs(view.sysfs), steps.LoopbackUp()]
+    if request.network not in ("host", "none"):
+        from xbuild.plan.networking import attach_step  # off the start path
+
+        assert host.network is not None
+        found.append(attach_step(request, host, host.network))
     private = [e for e in emulations if e.way == "private"]
     if private or _hides_registry(host, ids, emulations):
         found.append(steps.MountBinfmt())
@@ -152,7 +182,7 @@ def _inner_steps(
         rule = derive_rule(
             emulation.arch,
             interpreter=HostPath(path),
-            flags=PRIVATE_FLAGS,
+            flags=_SETUID_FLAGS if request.setuid else PRIVATE_FLAGS,
             name=f"qemu-{emulation.arch.name}",
         )
         found.append(
@@ -204,6 +234,8 @@ def _exec_step(
         PER_LINUX32 if emulations[0].way == "native32" else None,
         request.terminal,
         top if request.directory is None and home != top else None,
+        request.held,
+        request.as_pid1,
     )
 
 
@@ -256,6 +288,11 @@ def _exposure_notes(
                 )
     if not host.can_limit_namespaces:
         yield "/proc/sys is read-only here: root inside may mount the cgroups that xbuild is in"
+
+
+def _setuid_notes(request: Request, guest: Guest) -> Iterator[str]:
+    if guest.setuid_command is not None and not request.setuid:
+        yield f"{guest.setuid_command} is a set-user-ID program, which gains nothing: add --setuid"
 
 
 def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[str]:

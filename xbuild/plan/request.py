@@ -8,18 +8,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    NetworkChoice = Literal["host", "none"]
+    from xbuild.plan.copies import CopyIn, CopyOut
+    from xbuild.plan.networks import Forward
+
+    NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
     BinfmtChoice = Literal["auto", "private", "host"]
     NativeChoice = Literal["off", "exact", "fast"]
     UsersChoice = Literal["auto", "identity"]
+    IdmapChoice = Literal["auto", "idmap", "noidmap"]
+    SeccompChoice = Literal["default", "off"]
 
 
 class BindRequest(Record):
-    """``source`` on the host, to be seen at ``destination``."""
+    """``source`` on the host, to be seen at ``destination``.
+
+    ``recursive``: with what is mounted below it. ``idmap``: files of root's belong to root inside,
+    where the file system can do so; or surely; or never.
+    """
 
     source: HostPath
     destination: GuestPath
     read_only: bool = False
+    recursive: bool = True
+    idmap: IdmapChoice = "auto"
+    noexec: bool = False
+    nosuid: bool = True
 
 
 class TmpfsRequest(Record):
@@ -28,6 +41,19 @@ class TmpfsRequest(Record):
     destination: GuestPath
     options: tuple[tuple[str, str | None], ...] = ()
     mode: int = 0o1777
+    read_only: bool = False
+    noexec: bool = False
+
+
+class OverlayRequest(Record):
+    """Directories of the host shown as one, the lowest first; changes go to ``upper``."""
+
+    lowers: tuple[HostPath, ...]
+    upper: HostPath | None
+    destination: GuestPath
+
+
+LIMITS = ("memory", "cpus", "pids", "io_weight")  # of a request's fields
 
 
 class Request(Record):
@@ -49,6 +75,8 @@ class Request(Record):
     read_only: bool = False
     ephemeral: bool = False
     network: NetworkChoice = "host"
+    bridge: str | None = None
+    forwards: tuple[Forward, ...] = ()
     binfmt: BinfmtChoice = "auto"
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None
@@ -60,3 +88,26 @@ class Request(Record):
     partition: str | None = None  # of an image: a number or a label
     subvolume: str | None = None
     fsck: bool = False
+    overlays: tuple[OverlayRequest, ...] = ()
+    inaccessible: tuple[GuestPath, ...] = ()
+    volatile: bool = False  # the tree's /usr, read-only, is all that is shown of it
+    persist: HostPath | None = None
+    copies_in: tuple[CopyIn, ...] = ()
+    copies_out: tuple[CopyOut, ...] = ()
+    setuid: bool = False
+    capabilities: tuple[str, ...] = ()  # kept besides the default ones: plan.privileges
+    drop_capabilities: tuple[str, ...] = ()
+    seccomp: SeccompChoice = "default"
+    no_sync: bool = False
+    memory: int | None = None  # bytes
+    cpus: float | None = None
+    pids: int | None = None
+    io_weight: int | None = None
+    name: str | None = None  # None: by the tree's, made unique
+    exclusive: bool = False  # nobody else uses the tree meanwhile
+    detached: bool = False  # its output goes to a log, its console to those who attach
+    held: bool = False  # no command: the container lives for those that join it
+    timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    kill_timeout_s: float = 10.0
+    as_pid1: bool = False  # the command is process 1 of its PID namespace

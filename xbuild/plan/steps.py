@@ -7,62 +7,25 @@ guest path in a step is already resolved and free of symbolic links.
 
 from __future__ import annotations
 
+from xbuild.plan.ids import IdMap as IdMap
+from xbuild.plan.ids import IdRange as IdRange
+from xbuild.plan.ids import Owner as Owner
 from xbuild.record import GuestPath, HostPath, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.copies import CopyIn, CopyOut
+    from xbuild.plan.layers import Create as Create
+    from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
+    from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
+    from xbuild.plan.limits import LimitResources
+    from xbuild.plan.networks import AttachUserNetwork, AttachVeth
+    from xbuild.plan.privileges import FilterCalls, LimitPrivileges
     from xbuild.plan.substitution import AboutToolset, Substitution
 
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
-    MapWriter = Literal["self", "launcher", "newuidmap", "parent"]
-    Create = Literal["no", "directory", "file"]
-
-
-class IdRange(Record):
-    """``count`` consecutive ids: ``inside`` the namespace they start here, ``outside`` there."""
-
-    inside: int
-    outside: int
-    count: int
-
-
-class IdMap(Record):
-    """The uid_map and gid_map of a user namespace (user_namespaces(7)), and who writes them.
-
-    ``self``: the process itself, one id each, after denying setgroups. ``launcher``: xbuild's own
-    process in the namespace above. ``newuidmap``: the set-user-ID programs newuidmap(1) and
-    newgidmap(1). ``parent``: xbuild's process in the user namespace just above. ``has_setgroups``
-    is False where setgroups(2) is denied for good.
-    """
-
-    uids: tuple[IdRange, ...]
-    gids: tuple[IdRange, ...]
-    writer: MapWriter
-    has_setgroups: bool = True
-
-    def outside_uid(self, uid: int) -> int | None:
-        """Return what ``uid`` inside is outside, or None where it is not mapped."""
-        return _outside(self.uids, uid)
-
-    def outside_gid(self, gid: int) -> int | None:
-        """Return what ``gid`` inside is outside, or None where it is not mapped."""
-        return _outside(self.gids, gid)
-
-
-def _outside(ranges: tuple[IdRange, ...], number: int) -> int | None:
-    for span in ranges:
-        if span.inside <= number < span.inside + span.count:
-            return span.outside + number - span.inside
-    return None
-
-
-class Owner(Record):
-    """Who owns what a step creates: the numbers valid where the step is applied."""
-
-    uid: int = 0
-    gid: int = 0
 
 
 class EnterNamespaces(Record):
@@ -212,6 +175,8 @@ class Tmpfs(Record):
     options: tuple[tuple[str, str | None], ...] = ()
     create: Create = "no"
     nodev: bool = True
+    noexec: bool = False
+    read_only: bool = False
 
 
 class Bind(Record):
@@ -230,6 +195,8 @@ class Bind(Record):
     nodev: bool = True
     volume: str | None = None
     is_real: bool = False
+    noexec: bool = False
+    nosuid: bool = True
 
 
 class ReadOnlyOver(Record):
@@ -303,6 +270,8 @@ class Show(Record):
 
     source: GuestPath
     target: GuestPath
+    create: Create = "no"
+    owner: Owner = Owner()
 
 
 class Substitute(Record):
@@ -350,7 +319,9 @@ class Exec(Record):
     ``umask`` and signal dispositions are the defaults; descriptors above 2 are closed. ``fallback``
     is where to start if ``directory`` may not be entered, None where it was asked for. ``groups``
     is None where the user namespace denies setgroups(2). ``terminal`` lists which of descriptors
-    0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild.
+    0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild. ``is_only_held``:
+    nothing is run, and the container lives for those that join it, until it is told to end.
+    ``is_process_one``: the command has the number 1, below a process 1 of xbuild's.
     """
 
     argv: tuple[str, ...]
@@ -362,11 +333,17 @@ class Exec(Record):
     personality: int | None = None
     terminal: tuple[int, ...] = ()
     fallback: GuestPath | None = None
+    is_only_held: bool = False
+    is_process_one: bool = False
 
 
 if TYPE_CHECKING:
     Step = (
-        EnterNamespaces
+        LockTree
+        | Enlist
+        | LimitTime
+        | LimitResources
+        | EnterNamespaces
         | ForbidNamespaces
         | BecomeInit
         | PrivateMounts
@@ -377,6 +354,10 @@ if TYPE_CHECKING:
         | ServeFilesystem
         | MountTree
         | MountOverlay
+        | MountPersistent
+        | MountVolatile
+        | OverlayAt
+        | Hide
         | Scaffold
         | Tmpfs
         | Bind
@@ -396,6 +377,12 @@ if TYPE_CHECKING:
         | Register
         | Hostname
         | LoopbackUp
+        | AttachUserNetwork
+        | AttachVeth
+        | CopyIn
+        | CopyOut
+        | LimitPrivileges
+        | FilterCalls
         | Exec
     )
 

@@ -6,19 +6,19 @@ import stat
 
 from xbuild.errors import HostUnable, TargetError, UsageError
 from xbuild.plan import steps
-from xbuild.plan.guest import API_DIRECTORIES
-from xbuild.plan.request import TmpfsRequest
+from xbuild.plan.guest import API_DIRECTORIES, Place
+from xbuild.plan.request import BindRequest, TmpfsRequest
 from xbuild.record import GuestPath, HostPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
-    from xbuild.plan.guest import Guest, Place
+    from xbuild.plan.guest import Guest
     from xbuild.plan.host import Host, Mount
     from xbuild.plan.identities import Identities
     from xbuild.plan.native import Native
-    from xbuild.plan.request import BindRequest, Request
+    from xbuild.plan.request import OverlayRequest, Request
     from xbuild.plan.steps import Create, Step
 
 OWN_DIRECTORY = GuestPath("/run/xbuild")  # on the container's tmpfs: interpreters, hosts
@@ -40,6 +40,7 @@ _DEVICE_LINKS = (
 _API_FILESYSTEMS = frozenset(
     ("proc", "sysfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "binfmt_misc")
 )
+_BARE_RESOLV_CONF = Place(GuestPath("/"), ("etc", "resolv.conf"), stat.S_IFDIR)
 _TTY_GID = 5  # base-passwd's and everyone's group tty
 
 
@@ -63,19 +64,23 @@ class View:
         self._ids = ids
         # Where nothing can change there is nothing to discard.
         self._is_overlay = request.ephemeral and not request.read_only
+        # A root that is a tmpfs but for /usr: what the tree has elsewhere is not there.
+        self._is_bare = request.volatile
         self._inodes: tuple[tuple[str, str | None], ...] = ()
         if narrow_inodes:
             # 32-bit programs built without large file support fail on 64-bit inode numbers.
             self._inodes = (("inode32", None),)
         self._covered = {place.path for place in guest.api}
         self._missing: dict[GuestPath, list[tuple[GuestPath, Create]]] = {}
-        self._requested: dict[GuestPath, TmpfsRequest | BindRequest] = {}
+        self._requested: dict[GuestPath, TmpfsRequest | BindRequest | OverlayRequest] = {}
         self.steps: list[Step] = []
         self.notes: list[str] = []
 
     def assemble(self, emulations: tuple[Emulation, ...], native: Native | None = None) -> None:
         """Put all steps in order."""
-        if self._disk is None:
+        if self._request.persist is not None or self._is_bare:
+            self._mount_layered_root()
+        elif self._disk is None:
             self._mount_root()
         else:
             self._mount_image(self._disk)
@@ -136,6 +141,21 @@ class View:
         if below and not recursive:
             self._mount_below()
 
+    def _mount_layered_root(self) -> None:
+        from xbuild.plan.layering import persistent_step, volatile_step  # off the start path
+
+        if self._disk is not None:
+            raise UsageError(
+                "--persist and --volatile yes are for directories, not for images",
+                "--ephemeral discards all changes to an image",
+            )
+        if self._is_bare:
+            self._add(volatile_step(self._request, self._guest, self._ids))
+            return
+        self._add(persistent_step(self._request, self._host, self._ids))
+        if self._host.mounts_below(self._request.target):
+            self._mount_below()
+
     def _mount_image(self, disk: Disk) -> None:
         from xbuild.plan.disk import open_steps  # only for images
 
@@ -192,6 +212,8 @@ class View:
 
     def _create_if_missing(self, place: Place, kind: Create, asked: GuestPath) -> Create:
         """Return how a mount point comes to be; on the tree's own disk nothing is made."""
+        if self._is_bare and not f"{place.path}/".startswith("/usr/"):
+            return kind
         above = self._requested_above(place.path)
         if above is not None:
             return kind if isinstance(above, TmpfsRequest) else "no"
@@ -209,7 +231,9 @@ class View:
         self._missing.setdefault(place.existing, []).append((place.path, kind))
         return "no"
 
-    def _requested_above(self, path: GuestPath) -> TmpfsRequest | BindRequest | None:
+    def _requested_above(
+        self, path: GuestPath
+    ) -> TmpfsRequest | BindRequest | OverlayRequest | None:
         """Return the lowest mount that was asked for strictly above ``path``."""
         above = path.rpartition("/")[0]
         while above:
@@ -328,12 +352,16 @@ class View:
         content = self._host.hosts.rstrip("\n") + f"\n127.0.1.1\t{hostname_of(self._request)}\n"
         source = GuestPath(f"{self._api('/run')}/xbuild/hosts")
         place = self._guest.hosts
-        if place is not None and not place.missing and stat.S_ISREG(place.mode):
+        if self._is_bare:
+            self._add(steps.Directory(GuestPath("/etc"), 0o755, owner))
+            self._add(steps.WriteFile(GuestPath("/etc/hosts"), content, owner))
+        elif place is not None and not place.missing and stat.S_ISREG(place.mode):
             self._add(steps.WriteFile(source, content, owner), steps.Show(source, place.path))
-        if self._request.network != "host" or self._host.resolv_conf is None:
+        network, given = self._request.network, self._host.resolv_conf
+        if network == "none" or (given is None and network != "private"):
             return
-        place = self._guest.resolv_conf
-        if place is not None and place.missing[:1] == ("etc",):
+        place = self._guest.resolv_conf if not self._is_bare else _BARE_RESOLV_CONF
+        if place is not None and place.missing[:1] == ("etc",) and not self._is_bare:
             return  # a tree without /etc, of static programs, asks nobody
         create = None if place is None else self._way_to_cover(place)
         if place is None or create is None:
@@ -342,9 +370,18 @@ class View:
                 f" touch {self._request.target}/etc/resolv.conf once"
             )
             return
+        if given is None or network == "private":
+            from xbuild.plan.networks import NAMESERVER  # off the start path
+
+            source = GuestPath(f"{self._api('/run')}/xbuild/resolv.conf")
+            self._add(
+                steps.WriteFile(source, f"nameserver {NAMESERVER}\n", owner),
+                steps.Show(source, place.path, create, owner),
+            )
+            return
         self._add(
             steps.Bind(
-                self._host.resolv_conf,
+                given,
                 place.path,
                 read_only=True,
                 recursive=False,
@@ -355,6 +392,8 @@ class View:
 
     def _way_to_cover(self, place: Place) -> Create | None:
         """Return how a file comes to be at ``place`` for another to cover it; None: not at all."""
+        if self._is_bare:
+            return "file"
         if not place.missing:
             return "no" if stat.S_ISREG(place.mode) else None
         if place.existing in (self._api("/proc"), self._api("/sys")):
@@ -365,12 +404,16 @@ class View:
     def _mount_requested(self) -> None:
         """Mount what was asked for: what is above before what is below."""
         modes = self._guest.source_modes
-        mounts: list[tuple[TmpfsRequest | BindRequest, Place, int]] = [
+        mounts: list[tuple[TmpfsRequest | BindRequest | OverlayRequest, Place, int]] = [
             *(
                 (t, place, 0)
                 for t, place in zip(self._request.tmpfs, self._guest.tmpfs, strict=True)
             ),
             *zip(self._request.binds, self._guest.binds, modes, strict=True),
+            *(
+                (o, place, 0)
+                for o, place in zip(self._request.overlays, self._guest.overlays, strict=True)
+            ),
         ]
         for mount, place, mode in sorted(mounts, key=lambda each: each[1].path.split("/")):
             if place.path in ("/", self._api("/dev"), self._api("/run")):
@@ -380,14 +423,52 @@ class View:
                 )
             if isinstance(mount, TmpfsRequest):
                 self._tmpfs(mount, place)
-            else:
+            elif isinstance(mount, BindRequest):
                 self._bind(mount, place, mode)
+            else:
+                self._overlay(mount, place)
             self._requested[place.path] = mount
+        for place in self._guest.hidden:
+            self._hide(place)
 
     def _tmpfs(self, tmpfs: TmpfsRequest, place: Place) -> None:
         create = self._create_if_missing(place, "directory", tmpfs.destination)
-        options = (*tmpfs.options, *self._inodes)
-        self._add(steps.Tmpfs(place.path, tmpfs.mode, self._ids.owner, options, create))
+        options = (*(self._shifted(option) for option in tmpfs.options), *self._inodes)
+        self._add(
+            steps.Tmpfs(
+                place.path,
+                tmpfs.mode,
+                self._ids.owner,
+                options,
+                create,
+                noexec=tmpfs.noexec,
+                read_only=tmpfs.read_only,
+            )
+        )
+
+    def _shifted(self, option: tuple[str, str | None]) -> tuple[str, str | None]:
+        """Return a tmpfs(5) option with the ids of the place where it is mounted."""
+        key, value = option
+        if key not in ("uid", "gid") or value is None or not value.isdigit():
+            return option
+        base = self._ids.owner.uid if key == "uid" else self._ids.owner.gid
+        return key, str(base + int(value))
+
+    def _overlay(self, overlay: OverlayRequest, place: Place) -> None:
+        from xbuild.plan.layering import overlay_step  # off the start path
+
+        create = self._create_if_missing(place, "directory", overlay.destination)
+        self._add(overlay_step(overlay, place, create, self._host, self._ids))
+
+    def _hide(self, place: Place) -> None:
+        from xbuild.plan.layers import Hide  # off the start path
+
+        if place.missing and not (place.covered or self._requested_above(place.path)):
+            raise TargetError(
+                f"Cannot make {place.path} inaccessible: {self._request.target} has no such path",
+                "name a file or directory of the tree",
+            )
+        self._add(Hide(place.path, stat.S_ISDIR(place.mode), self._ids.owner))
 
     def _bind(self, bind: BindRequest, place: Place, mode: int) -> None:
         kind: Create = "directory" if stat.S_ISDIR(mode) else "file"
@@ -395,22 +476,38 @@ class View:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             self._add(device_bind(bind.source, place.path, create, self._ids.owner))
             return
-        id_map = self._ids.tree
-        if id_map is not None and not self._host.can_idmap(bind.source, with_submounts=True):
+        id_map = self._ids.tree if bind.idmap != "noidmap" else None
+        can_idmap = self._host.can_idmap(bind.source, with_submounts=bind.recursive)
+        if id_map is not None and not can_idmap:
+            said = f"{bind.source} cannot be idmapped: its files belong to nobody inside"
+            if bind.idmap == "idmap":
+                raise HostUnable(said, "leave out the option idmap if that will do")
             id_map = None
-            self.notes.append(
-                f"{bind.source} cannot be idmapped: its files belong to nobody inside"
-            )
+            self.notes.append(said)
+        if not bind.recursive and self._ids.outer is not None:
+            self._check_whole(bind)
         self._add(
             steps.Bind(
                 bind.source,
                 place.path,
                 bind.read_only,
+                recursive=bind.recursive,
                 id_map=id_map,
                 create=create,
                 owner=self._ids.owner,
+                noexec=bind.noexec,
+                nosuid=bind.nosuid,
             )
         )
+
+    def _check_whole(self, bind: BindRequest) -> None:
+        below = self._host.mounts_below(bind.source)
+        if below:
+            raise HostUnable(
+                f"Cannot bind {bind.source} without what is mounted at {below[0].point}: only root"
+                " may leave out a mount (mount_namespaces(7))",
+                "leave out the option norbind, or run as root",
+            )
 
 
 def _no_overlay(target: HostPath, below: tuple[Mount, ...]) -> HostUnable:

@@ -51,6 +51,7 @@ AT_SYMLINK_NOFOLLOW = 0x100
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 # sys/socket.h
@@ -64,6 +65,8 @@ IFF_UP = 1
 # errno.h
 EPERM = 1
 ENOENT = 2
+EINVAL = 22
+EROFS = 30
 ENOSYS = 38
 ELOOP = 40
 E2BIG = 7
@@ -76,8 +79,13 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+
+# linux/seccomp.h
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4  # no slower branches for the process: Linux 5.16's default
 
 # linux/personality.h
 PER_LINUX32 = 0x0008
@@ -87,6 +95,7 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 
 # asm/unistd.h of x86_64 differs from asm-generic/unistd.h, which aarch64 has
 _NR_KEYCTL = 250 if os.uname().machine == "x86_64" else 219
+_NR_SECCOMP = 317 if os.uname().machine == "x86_64" else 277
 # asm-generic/unistd.h: numbers from 424 on are the same on every architecture
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
@@ -102,6 +111,7 @@ _NR_MOUNT_SETATTR = 442
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
 
     _SimpleCData = _ctypes._SimpleCData[int]
 else:
@@ -143,6 +153,21 @@ def _bind(name: str, words: int) -> _ctypes.CFuncPtr:
     function = _IntFunction(_ctypes.dlsym(_libc, name))
     function.argtypes = (_Word,) * words
     return function
+
+
+def libc_function(name: str, words: int) -> Callable[..., int]:
+    """Return a function of the C library that takes pointer-sized words."""
+    return _bind(name, words)
+
+
+def checked(result: int, path: str | None = None) -> int:
+    """Return what a call returned; raises OSError with errno where it failed."""
+    return _check(result, path)
+
+
+def cells(count: int) -> _ctypes.Array[_Char]:
+    """Return ``count`` bytes of memory at a fixed place."""
+    return (_Char * count)()
 
 
 _syscall = _LongFunction(_ctypes.dlsym(_libc, "syscall"))
@@ -318,3 +343,12 @@ def join_new_session_keyring() -> None:
 def pidfd_open(pid: int) -> int:
     """Return a descriptor of a process (pidfd_open(2))."""
     return _raw(_NR_PIDFD_OPEN, pid, 0)
+
+
+def seccomp_filter(instructions: bytes) -> None:
+    """Install a filter of struct sock_filter in this process (seccomp(2))."""
+    program = (_Char * len(instructions)).from_buffer_copy(instructions)
+    count = len(instructions) // 8
+    fprog = pack("HxxxxxxP", count, _ctypes.addressof(program))  # struct sock_fprog
+    flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW
+    _raw(_NR_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, fprog, path="seccomp")

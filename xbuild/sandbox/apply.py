@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-from xbuild.plan import steps
+from xbuild.plan import copies, networks, privileges, steps
 from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
 from xbuild.sandbox.namespaces import forbid_namespaces
+from xbuild.sandbox.privileges import filter_calls, limit_privileges
 from xbuild.sandbox.stage import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.plan import layers
+
     OnImage = (
         steps.OpenImage
         | steps.AttachLoop
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
         | steps.MountFilesystem
         | steps.ServeFilesystem
     )
+    Layer = layers.OverlayAt | layers.MountPersistent | layers.MountVolatile | layers.Hide
     Ordinary = (
         OnImage
+        | Layer
         | steps.ForbidNamespaces
         | steps.PrivateMounts
         | steps.MountTree
@@ -45,6 +50,12 @@ if TYPE_CHECKING:
         | steps.Register
         | steps.Hostname
         | steps.LoopbackUp
+        | networks.AttachUserNetwork
+        | networks.AttachVeth
+        | copies.CopyIn
+        | copies.CopyOut
+        | privileges.LimitPrivileges
+        | privileges.FilterCalls
     )
 
 
@@ -105,8 +116,34 @@ def apply(stage: Stage, step: Ordinary) -> None:
             _linux.sethostname(name)
         case steps.LoopbackUp():
             network.loopback_up()
-        case _:
+        case privileges.LimitPrivileges():
+            limit_privileges(step)
+        case privileges.FilterCalls():
+            filter_calls(step)
+        case steps.OpenImage() | steps.AttachLoop() | steps.CheckFilesystem():
             _apply_to_image(stage, step)
+        case steps.MountFilesystem() | steps.ServeFilesystem():
+            _apply_to_image(stage, step)
+        case copies.CopyIn() | copies.CopyOut():
+            _copy(stage, step)
+        case networks.AttachUserNetwork() | networks.AttachVeth():
+            network.ask_launcher(stage.network)
+        case _:
+            from xbuild.sandbox.layers import apply_layer  # off the start path
+
+            apply_layer(stage, step)
+
+
+def _copy(stage: Stage, step: copies.CopyIn | copies.CopyOut) -> None:
+    from xbuild.sandbox.copying import pack, unpack  # the launcher has loaded it
+
+    into, out = stage.copies
+    if isinstance(step, copies.CopyIn):
+        unpack(into, step.target)
+        return
+    place = step.source
+    stage.kept.add(out)
+    stage.at_end.append(lambda: pack(place, out))
 
 
 def _apply_to_image(stage: Stage, step: OnImage) -> None:

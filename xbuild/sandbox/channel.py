@@ -72,6 +72,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
+        self._content: bytes | None = None
 
     def send(self, report: Report) -> None:
         """Send from a child."""
@@ -95,9 +96,18 @@ class Reports:
             os.close(self._read)
             self._read = -1
 
+    def wait(self, seconds: float) -> bool:
+        """Wait so long until something can be received; False where it cannot."""
+        import select  # off the start path
+
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def receive(self) -> Report | None:
         """Wait for a report, or for None once every sender is gone (call in the launcher)."""
-        content = b""
-        while chunk := os.read(self._read, _LIMIT):
-            content += chunk
-        return Report(*marshal.loads(content)) if content else None
+        if self._content is None:
+            self._content = b""
+            while chunk := os.read(self._read, _LIMIT):
+                self._content += chunk
+        return Report(*marshal.loads(self._content)) if self._content else None

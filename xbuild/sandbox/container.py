@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
-from xbuild.errors import SetupFailed
-from xbuild.plan.steps import EnterNamespaces, OpenImage, ServeFilesystem
+from xbuild.errors import EXIT_FAILED, EXIT_TIMEOUT, SetupFailed
+from xbuild.plan.copies import CopyIn, CopyOut
+from xbuild.plan.lifecycle import LimitTime
+from xbuild.plan.limits import LimitResources
+from xbuild.plan.networks import AttachUserNetwork, AttachVeth
+from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage, ServeFilesystem
 from xbuild.sandbox import _linux, init
 from xbuild.sandbox.assembly import (
     Lines,
@@ -16,6 +20,7 @@ from xbuild.sandbox.assembly import (
     supervise,
 )
 from xbuild.sandbox.channel import Report, Reports
+from xbuild.sandbox.entry import Standing
 from xbuild.sandbox.namespaces import write_map
 from xbuild.sandbox.signals import Forwarding
 
@@ -25,6 +30,11 @@ if TYPE_CHECKING:
 
     from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
+    from xbuild.sandbox.cgroups import ControlGroups
+    from xbuild.sandbox.console import Console
+    from xbuild.sandbox.deadline import Deadline
+    from xbuild.sandbox.networks import NetworkLine
+    from xbuild.sandbox.porter import Porter
     from xbuild.sandbox.terminal import Relay
 else:
     import _signal as signal  # signal itself imports enum
@@ -35,6 +45,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
 
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
@@ -44,36 +55,110 @@ class Container:
         the command could not be executed.
         """
         _open_standard_descriptors()
-        relay = _relay_for(self._plan.command.terminal)
+        relay = self._console_for(self._plan.command.terminal)
         ending = Reports() if reports_at_end(self._plan) else None
-        lines = Lines(Reports(), relay.sender if relay is not None else None, ending)
-        try:
-            report, status = self._run(lines, relay)
-        finally:
-            lines.close()
+        console = relay.sender if relay is not None else None
+        with (
+            Forwarding() as forwarding,
+            Standing(self._plan) as standing,
+            self._limited_resources() as groups,
+            self._network() as network,
+            self._porter() as porter,
+        ):
+            lines = Lines(
+                Reports(),
+                console,
+                ending,
+                standing.control,
+                standing.locks,
+                self._keeper(),
+                network.descriptor,
+                porter.lines,
+            )
+            try:
+                with groups.entered():
+                    watched = self._start(lines)
+                try:
+                    forwarding.begin(watched.pid)
+                    lines.close_here()
+                    network.serve()
+                    with self._limited_time(watched.pid) as deadline:
+                        self._attend(relay, watched, lines, standing)
+                        report = lines.reports.receive()
+                        status = watched.wait()
+                    if report is None and ending is not None:
+                        report = ending.receive()
+                finally:
+                    watched.end()
+            finally:
+                lines.close()
+            not_copied = porter.failures()
+            self.remarks = (*groups.what_was_hit(), *not_copied)
+            status = status or (EXIT_FAILED if not_copied else 0)
+            standing.status = EXIT_TIMEOUT if deadline.has_passed else status
         if report is not None:
             from xbuild.sandbox.failure import explain_report  # off the start path
 
             raise explain_report(report, self._plan)
+        deadline.raise_if_passed()
         return status
 
-    def _run(self, lines: Lines, relay: Relay | None) -> tuple[Report | None, int]:
-        with Forwarding() as forwarding:
-            watched = self._start(lines)
-            try:
-                forwarding.begin(watched.pid)
-                lines.close_here()
-                if relay is not None:
-                    relay.run(watched.has_ended)
-                report = lines.reports.receive()
-                status = watched.wait()
-                if report is None and lines.ending is not None:
-                    report = lines.ending.receive()
-            finally:
-                watched.end()
-        return report, status
+    def _keeper(self) -> int:
+        if not self._plan.command.is_process_one:
+            return -1
+        import socket  # off the start path
 
-    def _start(self, lines: Lines) -> _Watched:
+        self._kept, theirs = socket.socketpair()
+        return theirs.detach()
+
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+        if not terminal:
+            return None
+        from xbuild.sandbox.terminal import Relay  # off the start path
+
+        return Relay(terminal)
+
+    def _attend(
+        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+    ) -> None:
+        """Do what there is to do while the container lives, and return once it has ended."""
+        del lines, standing
+        if console is not None:
+            console.run(watched.has_ended)
+
+    def _limited_time(self, pid: int) -> Deadline | _Forever:
+        limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)
+        if limit is None:
+            return _Forever()
+        from xbuild.sandbox.deadline import Deadline  # off the start path
+
+        return Deadline(limit, pid)
+
+    def _porter(self) -> Porter | _Nothing:
+        if not any(isinstance(step, CopyIn | CopyOut) for step in self._plan.steps):
+            return _Nothing()
+        from xbuild.sandbox.porter import Porter  # off the start path
+
+        return Porter(self._plan)
+
+    def _network(self) -> NetworkLine | _Nothing:
+        attached = AttachUserNetwork | AttachVeth
+        step = next((step for step in self._plan.steps if isinstance(step, attached)), None)
+        if step is None:
+            return _Nothing()
+        from xbuild.sandbox.networks import NetworkLine  # off the start path
+
+        return NetworkLine(step)
+
+    def _limited_resources(self) -> ControlGroups | _Nothing:
+        limit = next((step for step in self._plan.steps if isinstance(step, LimitResources)), None)
+        if limit is None:
+            return _Nothing()
+        from xbuild.sandbox.cgroups import ControlGroups  # off the start path
+
+        return ControlGroups(limit)
+
+    def _start(self, lines: Lines) -> Watched:
         outer = outer_user_namespace(self._plan)
         if outer is not None:
             return self._start_supervisor(lines, outer)
@@ -82,7 +167,7 @@ class Container:
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
-        watched = _Watched(first.pid, first)
+        watched = Watched(first.pid, first)
         try:
             first.write_maps()
         except OSError as error:
@@ -90,7 +175,7 @@ class Container:
             raise self._cannot_fork(error) from error
         return watched
 
-    def _start_supervisor(self, lines: Lines, outer: IdMap) -> _Watched:
+    def _start_supervisor(self, lines: Lines, outer: IdMap) -> Watched:
         launcher = os.getpid()
         gates = MapGates()
         try:
@@ -100,10 +185,10 @@ class Container:
             raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
-        watched = _Watched(pid, gates)
+        watched = Watched(pid, gates)
         try:
             if outer.writer != "self" and gates.wanted.wait():
-                _write_outer_map(outer, pid)
+                write_outer_map(outer, pid)
                 gates.written.open()
         except OSError as error:
             watched.end()
@@ -133,8 +218,51 @@ def reports_at_end(plan: Plan) -> bool:
 
 def outer_user_namespace(plan: Plan) -> IdMap | None:
     """Return the id map of the user namespace entered before process 1, if there is one."""
-    first = plan.steps[0]
-    return first.id_map if isinstance(first, EnterNamespaces) else None
+    outer = next(s for s in plan.steps if isinstance(s, EnterNamespaces | BecomeInit))
+    return outer.id_map if isinstance(outer, EnterNamespaces) else None
+
+
+class _Forever:
+    """The deadline of a run that has none."""
+
+    has_passed = False
+
+    def __enter__(self) -> _Forever:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+    def raise_if_passed(self) -> None:
+        """Do nothing: it never passes."""
+
+
+class _Nothing:
+    """The control groups of a run without limits, and the network of one that has none to make."""
+
+    descriptor = -1
+    lines = (-1, -1)
+
+    def __enter__(self) -> _Nothing:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+    def what_was_hit(self) -> tuple[str, ...]:
+        """Return that no limit was reached."""
+        return ()
+
+    def entered(self) -> _Nothing:
+        """Return a context in which nothing is entered."""
+        return self
+
+    def serve(self) -> None:
+        """Do nothing: nobody asks."""
+
+    def failures(self) -> tuple[str, ...]:
+        """Return that nothing went wrong."""
+        return ()
 
 
 class _KeptPidNamespace:
@@ -148,7 +276,7 @@ class _KeptPidNamespace:
         os.close(self._fd)
 
 
-class _Watched:
+class Watched:
     """A child that is waited for once, in whichever place first sees its end.
 
     ``held`` is given up then: it must stay open until the child needs it no more.
@@ -181,7 +309,8 @@ class _Watched:
         self._held.close()
 
 
-def _write_outer_map(id_map: IdMap, pid: int) -> None:
+def write_outer_map(id_map: IdMap, pid: int) -> None:
+    """Write the id maps of a process in a user namespace below this one. Raises OSError."""
     if id_map.writer == "newuidmap":
         _run_map_helper("newuidmap", pid, id_map.uids)
         _run_map_helper("newgidmap", pid, id_map.gids)
@@ -210,11 +339,3 @@ def _open_standard_descriptors() -> None:
             os.close(fd)
             return
         os.set_inheritable(fd, True)
-
-
-def _relay_for(terminal: tuple[int, ...]) -> Relay | None:
-    if not terminal:
-        return None
-    from xbuild.sandbox.terminal import Relay
-
-    return Relay(terminal)

@@ -19,7 +19,7 @@ from xbuild.errors import (
     TargetError,
     XbuildError,
 )
-from xbuild.plan import steps
+from xbuild.plan import layers, privileges, steps
 from xbuild.plan.explain import describe
 from xbuild.plan.restrictions import why_no_private_binfmt, why_no_user_namespace
 from xbuild.record import GuestPath
@@ -78,8 +78,17 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             f"{plain}: the container's root may not enter a directory on the way",
             "let others enter those above it (chmod o+x), or name a copy elsewhere",
         )
+    if isinstance(step, layers.OverlayAt | layers.MountPersistent):
+        known = _layer_reason(report)
+        if known is not None:
+            return known
     if report.errno in _USED_UP:
         return f"{plain}: a limit of this session is reached", _LIMITS
+    if isinstance(step, privileges.FilterCalls):
+        return (
+            f"{plain}: this kernel, or a container that xbuild runs in, allows no seccomp filter",
+            "--seccomp off does without one, see docs/security.md",
+        )
     namespace = isinstance(step, steps.EnterNamespaces | steps.BecomeInit)
     if namespace or (report.errno in _REFUSED and not isinstance(step, steps.Exec)):
         if isinstance(step, steps.MountBinfmt | steps.Register):
@@ -113,6 +122,25 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
     if report.errno == errno.ENOSPC:
         return f"{plain}: a limit on mounts or space is reached", "see sysctl fs.mount-max, df"
     return plain, "xbuild doctor shows what this host allows; --dry-run prints the whole plan"
+
+
+def _layer_reason(report: Report) -> tuple[str, str] | None:
+    match report.errno:
+        case errno.EAGAIN:
+            return (
+                f"another container writes to {report.subject}",
+                "wait for it to end; xbuild ps lists those that run",
+            )
+        case errno.ENOENT | errno.ENOTDIR:
+            return f"there is no directory {report.subject}", "make it first"
+        case errno.EINVAL | errno.EROFS if report.subject.startswith("overlay"):
+            return (
+                "overlayfs refuses these directories: one is inside another, an overlay itself, or"
+                " on a file system that cannot take changes",
+                "name directories apart from each other, on an ordinary file system; see dmesg",
+            )
+        case _:
+            return None
 
 
 def _source_of(step: Step) -> str | None:

@@ -7,33 +7,25 @@ the root was switched nothing here may import a module (see ``apply``).
 from __future__ import annotations
 
 import os
-import stat
 
-from xbuild.binary.elf import ELFMAG, read_program
-from xbuild.errors import EXIT_FAILED, DamagedElf
-from xbuild.sandbox import _linux, signals
+from xbuild.sandbox import _linux, _unix, signals
 from xbuild.sandbox.channel import Report
+from xbuild.sandbox.command import become, close_all_but, spawn
+from xbuild.sandbox.service import Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn, TypeVar
+    import signal
+    from typing import NoReturn
 
     from xbuild.plan.steps import Exec
     from xbuild.sandbox.assembly import Lines
     from xbuild.sandbox.disks import AttachedDisk
     from xbuild.sandbox.stage import Stage
-
-    _T = TypeVar("_T")
+else:
+    import _signal as signal  # signal itself imports enum
 
 _SIGNAL_BASE = 128
-_MEMORY_DEVICES = {
-    os.makedev(1, minor): f"/dev/{name}"
-    for minor, name in ((3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom"))
-}
-_LAST_DESCRIPTOR = 2**32 - 1
-_SCRIPTS_IN_A_ROW = 6  # fs/exec.c: exec_binprm allows five and the program
-_SCRIPT_LINE_BYTES = 256  # linux/binfmts.h: BINPRM_BUF_SIZE
 
 
 def exit_status_of(wait_status: int) -> int:
@@ -51,27 +43,61 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
     kept = _kept_to_the_end(stage, lines)
-    _close_all_but({*kept, *reporting, *_descriptors_of(lines)})
-    terminal = lines.console.hand_over() if lines.console is not None else None
-    if terminal is None and command.uid == command.gid == 0:
-        child = _spawn(command, lines, index)
-    else:
-        child = os.fork()
-        if child == 0:
-            _start(command, lines, index, terminal)
-    _close_all_but({*_descriptors_of(lines), *kept})
-    signals.forward_as_terminal_to(child)
+    close_all_but({*kept, *reporting, lines.keeper, *_descriptors_of(lines)})
+    signals.hold_back_for_init()
+    service = Service(lines.control, command)
+    if command.is_process_one:
+        _give_up_place(service, command, lines, index, kept)
+    child = 0 if command.is_only_held else _start(command, lines, index)
+    close_all_but({*_descriptors_of(lines), *kept})
     _linux.prctl_name(b"xbuild-init")
-    status = _reap_until(child)
+    service.begin()
+    status = _serve_until(child, service)
+    if stage.at_end:
+        signals.ignore_forwarded()  # it is what the rest was for
+    for act in stage.at_end:
+        act()
     if stage.disk is not None:
         _write_back(stage.disk, lines, index)
     os._exit(status)
 
 
+def _give_up_place(
+    service: Service, command: Exec, lines: Lines, index: int, kept: set[int]
+) -> NoReturn:
+    """Become the command, and leave a child that serves those who join.
+
+    The guest can kill that one, as an init does when it shuts down: what must stay open for as
+    long as anything runs is out of its reach, on the way to somebody who never reads it.
+    """
+    _unix.send(lines.keeper, b"\0", tuple(fd for fd in kept if fd >= 0))
+    if os.fork() == 0:
+        close_all_but(kept)
+        for number in range(3):
+            os.dup2(os.open("/dev/null", os.O_RDWR), number)
+        _linux.prctl_name(b"xbuild-service")
+        service.begin()
+        _serve_until(0, service)
+        os._exit(0)
+    terminal = lines.console.hand_over() if lines.console is not None else None
+    become(command, lines.reports, index, terminal)
+
+
+def _start(command: Exec, lines: Lines, index: int) -> int:
+    terminal = lines.console.hand_over() if lines.console is not None else None
+    if terminal is None and command.uid == command.gid == 0:
+        return spawn(command, lines.reports, index)
+    child = os.fork()
+    if child == 0:
+        become(command, lines.reports, index, terminal)
+    return child
+
+
 def _kept_to_the_end(stage: Stage, lines: Lines) -> set[int]:
-    kept = {stage.binfmt}
+    kept = {stage.binfmt, lines.control, *lines.locks}
     if stage.disk is not None:
         kept |= stage.disk.descriptors()
+    kept |= stage.kept
     if lines.ending is not None:
         kept.update(lines.ending.descriptors())
     return kept
@@ -89,185 +115,30 @@ def _descriptors_of(lines: Lines) -> tuple[int, ...]:
     return () if lines.console is None else lines.console.descriptors()
 
 
-def _reap_until(child: int) -> int:
+def _serve_until(child: int, service: Service) -> int:
+    """Reap, forward and serve until the command ends; 0 is no command but a container held."""
     while True:
-        pid, wait_status = os.wait()
-        if pid == child:
-            return exit_status_of(wait_status)
+        match signals.next_for_init():
+            case signal.SIGCHLD:
+                for pid, wait_status in _reaped():
+                    if pid == child:
+                        return exit_status_of(wait_status)
+                    service.command_ended(pid, exit_status_of(wait_status))
+            case signal.SIGIO:
+                service.look()
+            case signal.SIGTERM | signal.SIGINT | signal.SIGHUP if not child:
+                return 0
+            case number if child:
+                signals.send_as_terminal(child, number)
+            case _:
+                continue
 
 
-def _close_all_but(keep: set[int]) -> None:
-    first = 3
-    for fd in sorted(fd for fd in keep if fd >= first):
-        if fd > first:
-            _linux.close_range(first, fd - 1)
-        first = fd + 1
-    _linux.close_range(first, _LAST_DESCRIPTOR)
-
-
-def _spawn(command: Exec, lines: Lines, index: int) -> int:
-    """Start a command that shares process 1's user without copying its memory (vfork(2))."""
+def _reaped() -> list[tuple[int, int]]:
+    found = []
     try:
-        _arrange_descriptors(command, None)
-        _prepare(command)
-    except OSError as error:
-        _give_up(lines, Report("step", index, error.errno or 0, str(error.filename or "")))
-
-    def spawn(path: str, environment: dict[str, str]) -> int:
-        return os.posix_spawn(
-            path,
-            command.argv,
-            environment,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=signals.RESETTABLE,
-        )
-
-    try:
-        return _first_found(command, spawn)
-    except OSError as error:
-        _give_up(lines, _exec_report(index, error))
-
-
-def _start(command: Exec, lines: Lines, index: int, terminal: str | None) -> NoReturn:
-    """Become the command, in a child of process 1: as another user, or on a terminal."""
-    try:
-        signals.restore_defaults()
-        os.setsid()
-        _arrange_descriptors(command, terminal)
-        _become_user(command)
-        _prepare(command)
-    except OSError as error:
-        _give_up(lines, Report("step", index, error.errno or 0, str(error.filename or "")))
-    _close_all_but(set(lines.reports.descriptors()))
-    try:
-        _first_found(command, lambda path, env: os.execve(path, command.argv, env))
-    except OSError as error:
-        _give_up(lines, _exec_report(index, error))
-
-
-def _prepare(command: Exec) -> None:
-    os.umask(0o022)
-    _enter_directory(command)
-    if command.personality is not None:
-        _linux.personality(command.personality)
-
-
-def _enter_directory(command: Exec) -> None:
-    try:
-        os.chdir(command.directory)
-    except PermissionError:
-        # As login(1) does: the home of another user's tree may have mode 0700.
-        if command.fallback is None:
-            raise
-        os.chdir(command.fallback)
-
-
-def _exec_report(index: int, error: OSError) -> Report:
-    name = str(error.filename or "")
-    is_there = error.errno == _linux.ENOENT and os.path.exists(name)
-    return Report("loader" if is_there else "exec", index, error.errno or 0, name)
-
-
-def _give_up(lines: Lines, report: Report) -> NoReturn:
-    lines.reports.send(report)
-    os._exit(EXIT_FAILED)
-
-
-def _arrange_descriptors(command: Exec, terminal: str | None) -> None:
-    if terminal is not None:
-        fd = os.open(terminal, os.O_RDWR)  # the session's first: it becomes the controlling one
-        os.fchown(fd, command.uid, -1)
-        for number in command.terminal:
-            os.dup2(fd, number)
-        if fd > 2:
-            os.close(fd)
-    for number in range(3):
-        status = os.fstat(number)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev in _MEMORY_DEVICES:
-            # Not the host's node: chmod through /proc/self/fd would reach it.
-            own = os.open(_MEMORY_DEVICES[status.st_rdev], os.O_RDWR)
-            os.dup2(own, number)
-            os.close(own)
-
-
-def _become_user(command: Exec) -> None:
-    if command.groups is not None:
-        os.setgroups(command.groups)
-    if command.gid != 0:
-        os.setresgid(command.gid, command.gid, command.gid)
-    if command.uid != 0:
-        os.setresuid(command.uid, command.uid, command.uid)
-
-
-def _first_found(command: Exec, start: Callable[[str, dict[str, str]], _T]) -> _T:
-    """Search PATH by hand, as execvp(3) does; raises the OSError that explains most."""
-    name = command.argv[0]
-    environment = dict(command.environment)
-    if "/" in name or not name:
-        candidates = [name] if name else []
-    else:
-        path = environment.get("PATH", "/bin:/usr/bin")
-        candidates = [f"{directory or '.'}/{name}" for directory in path.split(":")]
-    explaining: OSError | None = None
-    for candidate in candidates:
-        try:
-            _check_program(candidate)
-            return start(candidate, environment)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if explaining is None and os.path.lexists(candidate):
-                explaining = error
-        except OSError as error:
-            explaining = error
-            if not isinstance(error, PermissionError):
-                break
-    if explaining is not None:
-        raise explaining
-    raise FileNotFoundError(_linux.ENOENT, os.strerror(_linux.ENOENT), name)
-
-
-def _check_program(path: str) -> None:
-    """Refuse a program, or the interpreter of a script, that must not or cannot be started.
-
-    Behind a magic link of /proc (ELOOP): /proc/self/exe is xbuild's own Python until exec. Started
-    with libraries of the tree's, it would leave the host's file in the hands of a guest that may
-    have its owner's id (CVE-2019-5736). Cut off (ENOEXEC): its header will do for the kernel, and
-    the emulator's own words and exit status would be all that a person hears.
-    """
-    for depth in range(_SCRIPTS_IN_A_ROW):
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-        resolve = _linux.RESOLVE_NO_MAGICLINKS
-        try:
-            fd = _linux.openat2(_linux.AT_FDCWD, path, flags=flags, resolve=resolve)
-        except OSError as error:
-            if depth == 0 and isinstance(error, FileNotFoundError | NotADirectoryError):
-                raise
-            if error.errno == _linux.ELOOP:
-                raise
-            return  # exec knows better: a program of mode 0711 starts
-        try:
-            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-            line = os.read(fd, _SCRIPT_LINE_BYTES) if is_file else b""
-            if line.startswith(ELFMAG) and _is_cut_off(fd):
-                raise OSError(_linux.ENOEXEC, os.strerror(_linux.ENOEXEC), path)
-        finally:
-            os.close(fd)
-        if not line.startswith(b"#!"):
-            return
-        path = os.fsdecode(_interpreter_of(line))
-
-
-def _is_cut_off(fd: int) -> bool:
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        try:
-            return read_program(file).end_bytes > os.fstat(fd).st_size
-        except DamagedElf:
-            return True
-
-
-def _interpreter_of(line: bytes) -> bytes:
-    """Return the path in the first line of a script, as fs/binfmt_script.c finds it."""
-    path = line[2:].split(b"\n")[0].lstrip(b" \t")
-    for end in (b" ", b"\t", b"\0"):
-        path = path.split(end)[0]
-    return path
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            found.append(ended)
+    except ChildProcessError:
+        pass
+    return found

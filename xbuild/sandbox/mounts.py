@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from xbuild.plan import steps
     from xbuild.record import GuestPath, HostPath
 
-_BASIC = _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NODEV
-_PLAIN_DATA = _BASIC | _linux.MOUNT_ATTR_NOEXEC
+BASIC = _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NODEV
+_PLAIN_DATA = BASIC | _linux.MOUNT_ATTR_NOEXEC
 _SCAFFOLD_LIMIT = 4096  # entries; each one costs a mount
 
 
@@ -68,7 +68,7 @@ def copy_place(place: int, *, recursive: bool, label: str) -> int:
     return _linux.open_tree(place, flags, label=label)
 
 
-def _restrict(
+def restrict(
     stage: Stage,
     mount: int,
     *,
@@ -77,6 +77,7 @@ def _restrict(
     recursive: bool,
     label: str,
 ) -> None:
+    """Add attributes to a detached mount, and show its files with other ids."""
     # One call for each: a refused id map is then told apart from a refused attribute.
     if attributes:
         _linux.mount_setattr(mount, set_=attributes, recursive=recursive, label=label)
@@ -100,7 +101,7 @@ def mount_tree(stage: Stage, step: steps.MountTree) -> None:
         resolve=_linux.RESOLVE_NO_SYMLINKS,
     )
     attributes = _linux.MOUNT_ATTR_NODEV | (_linux.MOUNT_ATTR_RDONLY if step.read_only else 0)
-    _restrict(
+    restrict(
         stage,
         tree,
         attributes=attributes,
@@ -108,7 +109,7 @@ def mount_tree(stage: Stage, step: steps.MountTree) -> None:
         recursive=step.recursive,
         label=step.source,
     )
-    _become_view(stage, tree)
+    become_view(stage, tree)
 
 
 def _tree_of(
@@ -132,7 +133,7 @@ def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
         recursive=step.recursive,
         resolve=_linux.RESOLVE_NO_SYMLINKS,
     )
-    _restrict(
+    restrict(
         stage,
         lower,
         attributes=_linux.MOUNT_ATTR_NODEV,
@@ -140,7 +141,7 @@ def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
         recursive=step.recursive,
         label=step.lower,
     )
-    changes = new_mount("tmpfs", _sized(step.size), _BASIC)
+    changes = new_mount("tmpfs", _sized(step.size), BASIC)
     status = os.stat(lower)
     mode = stat.S_IMODE(status.st_mode)
     for name in ("upper", "work"):
@@ -158,7 +159,7 @@ def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     os.close(lower)
     os.close(changes)
     if step.target == "/":
-        _become_view(stage, overlay)
+        become_view(stage, overlay)
     else:
         attach(stage, overlay, step.target)
 
@@ -167,7 +168,8 @@ def _sized(size: str | None) -> tuple[tuple[str, str | None], ...]:
     return () if size is None else (("size", size),)
 
 
-def _become_view(stage: Stage, mount: int) -> None:
+def become_view(stage: Stage, mount: int) -> None:
+    """Attach a detached mount over the root of this private namespace: the container's view."""
     # Over the root: lookups that begin at "/" still start below it, in the host's tree, so that
     # the sources of binds are found wherever they are, even inside the tree (path_resolution(7)).
     if not stage.has_own_mounts:
@@ -187,7 +189,7 @@ def scaffold(stage: Stage, step: steps.Scaffold) -> None:
     if len(names) > _SCAFFOLD_LIMIT:
         raise OSError(_linux.E2BIG, os.strerror(_linux.E2BIG), step.directory)
     options = (("mode", f"{stat.S_IMODE(status.st_mode):o}"), *_owned(step.owner))
-    cover = new_mount("tmpfs", options, _BASIC)
+    cover = new_mount("tmpfs", options, BASIC)
     _cover(stage, cover, step.directory)
     for name in names:
         _show_entry(beneath, cover, name, step.owner)
@@ -259,7 +261,9 @@ def tmpfs(stage: Stage, step: steps.Tmpfs) -> None:
     """Mount a fresh tmpfs."""
     create_mount_point(stage, step.target, step.create, step.owner)
     options = (("mode", f"{step.mode:o}"), *_owned(step.owner), *step.options)
-    attributes = _BASIC if step.nodev else _linux.MOUNT_ATTR_NOSUID
+    attributes = BASIC if step.nodev else _linux.MOUNT_ATTR_NOSUID
+    attributes |= _linux.MOUNT_ATTR_NOEXEC if step.noexec else 0
+    attributes |= _linux.MOUNT_ATTR_RDONLY if step.read_only else 0
     attach(stage, new_mount("tmpfs", options, attributes), step.target)
 
 
@@ -269,10 +273,11 @@ def bind(stage: Stage, step: steps.Bind) -> None:
     resolve = _linux.RESOLVE_NO_SYMLINKS if step.is_real else 0
     copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive, resolve=resolve)
     # A volume of the image is part of the tree: its set-user-ID programs keep working.
-    attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None else 0
+    attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None and step.nosuid else 0
+    attributes |= _linux.MOUNT_ATTR_NOEXEC if step.noexec else 0
     attributes |= _linux.MOUNT_ATTR_RDONLY if step.read_only else 0
     attributes |= _linux.MOUNT_ATTR_NODEV if step.nodev else 0
-    _restrict(
+    restrict(
         stage,
         copy,
         attributes=attributes,
@@ -285,6 +290,7 @@ def bind(stage: Stage, step: steps.Bind) -> None:
 
 def show(stage: Stage, step: steps.Show) -> None:
     """Bind a file of the view at another place, read-only."""
+    create_mount_point(stage, step.target, step.create, step.owner)
     _bind_within(stage, step.source, step.target)
 
 

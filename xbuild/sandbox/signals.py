@@ -27,6 +27,7 @@ FORWARDED = (
     signal.SIGTSTP,
     signal.SIGCONT,
 )
+_OF_INIT = (*FORWARDED, signal.SIGCHLD, signal.SIGIO)
 _TO_THE_GROUP: dict[int, int] = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGQUIT: signal.SIGQUIT,
@@ -53,9 +54,13 @@ class Forwarding:
 
     def begin(self, pid: int) -> None:
         """Pass signals on to ``pid``; those that are ignored here, as by nohup(1), stay so."""
+        self.begin_by(lambda number: send(pid, number))
+
+    def begin_by(self, pass_on: Callable[[int], object]) -> None:
+        """Pass signals on by calling ``pass_on`` with the number of each."""
 
         def forward(number: int, _frame: object) -> None:
-            send(pid, number)
+            pass_on(number)
             if number == signal.SIGTSTP:
                 os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -82,15 +87,30 @@ def forward_to(pid: int) -> None:
     _handle_forwarded(forward)
 
 
-def forward_as_terminal_to(child: int) -> None:
-    """Do the same as a terminal would: what a key sends goes to the whole process group."""
+def hold_back_for_init() -> None:
+    """Let what process 1 lives by wait for ``next_for_init``, from before its first child."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_INIT)
 
-    def forward(number: int, _frame: object) -> None:
-        as_typed = _TO_THE_GROUP.get(number)
-        if as_typed is None or not send(-child, as_typed):
-            send(child, number)
 
-    _handle_forwarded(forward)
+def next_for_init() -> int:
+    """Wait for a signal that process 1 lives by, and return its number (sigwait(3)).
+
+    No handler interrupts anything: what is blocked is neither lost nor, by default, ignored.
+    """
+    return signal.sigwait(_OF_INIT)
+
+
+def next_for_init_within(seconds: float) -> int | None:
+    """Do the same, for so long; None if there is none (sigtimedwait(2))."""
+    found = signal.sigtimedwait(_OF_INIT, seconds)
+    return None if found is None else found.si_signo
+
+
+def send_as_terminal(child: int, number: int) -> None:
+    """Send a signal as a terminal would: what a key sends goes to the whole process group."""
+    as_typed = _TO_THE_GROUP.get(number)
+    if as_typed is None or not send(-child, as_typed):
+        send(child, number)
 
 
 def _handle_forwarded(handler: Handler) -> None:

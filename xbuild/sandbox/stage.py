@@ -12,6 +12,8 @@ from xbuild.sandbox import _linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from xbuild.plan.steps import IdMap, Owner
     from xbuild.record import GuestPath
     from xbuild.sandbox.disks import AttachedDisk
@@ -29,6 +31,10 @@ class Stage:
         self.binfmt = -1  # the private instance, which lives while this is open
         self.user_namespaces = user_namespaces  # descriptors, for idmapped mounts
         self.disk = disk  # the image, where the tree is in one
+        self.copies = (-1, -1)  # from which is copied in, and to which out
+        self.at_end: list[Callable[[], None]] = []  # what process 1 does after the command
+        self.network = -1  # on which the launcher is asked for a network
+        self.kept: set[int] = set()  # descriptors, such as locks, that process 1 holds to its end
         self.limits = -1  # /proc/sys/user, once kept
 
     def keep_limits(self) -> None:

@@ -25,6 +25,9 @@ import tty
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Attributes = list[Any] | None  # as termios.tcgetattr(): numbers, and a list of characters
 
 # asm-generic/ioctls.h
 TIOCGPTN = 0x80045430
@@ -41,13 +44,22 @@ _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 class ConsoleSender:
     """The children's end: made before the fork, used by process 1 once."""
 
-    def __init__(self, link: socket.socket, descriptors: tuple[int, ...]) -> None:
+    def __init__(self, link: socket.socket, model: Attributes, size: bytes) -> None:
+        """Send by ``link``; ``model`` are the modes that a new terminal gets, None its own."""
         self._link = link
         self._inside = -1
-        self._is_raw = is_interactive(descriptors)
-        source = descriptors[0]
-        self._attributes = termios.tcgetattr(source)
-        self._size = window_size(source)
+        self._model = model
+        self._size = size
+
+    @classmethod
+    def like(cls, link: socket.socket, descriptors: tuple[int, ...]) -> ConsoleSender:
+        """Model the terminal on the host's at ``descriptors``."""
+        attributes = termios.tcgetattr(descriptors[0])
+        if not is_interactive(descriptors):
+            # The host's terminal keeps echoing and translating: twice would show.
+            attributes[_LFLAG] &= ~_ECHO_FLAGS
+            attributes[_OFLAG] &= ~termios.OPOST
+        return cls(link, attributes, window_size(descriptors[0]))
 
     def close(self) -> None:
         """Give up this end in a process that does not use it."""
@@ -61,6 +73,12 @@ class ConsoleSender:
         """
         return (self._link.fileno(),) if self._inside < 0 else (self._inside,)
 
+    def furnish(self, primary: int) -> None:
+        """Give a new terminal its modes and its size. Raises OSError."""
+        if self._model is not None:
+            termios.tcsetattr(primary, termios.TCSANOW, self._model)
+        fcntl.ioctl(primary, termios.TIOCSWINSZ, self._size)
+
     def hand_over(self) -> str:
         """Open a pair on the container's devpts, send one side, return the path of the other.
 
@@ -71,13 +89,7 @@ class ConsoleSender:
         (number,) = struct.unpack("I", fcntl.ioctl(primary, TIOCGPTN, bytes(4)))
         path = f"/dev/pts/{number}"
         self._inside = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        attributes = list(self._attributes)
-        if not self._is_raw:
-            # The host's terminal keeps echoing and translating: twice would show.
-            attributes[_LFLAG] &= ~_ECHO_FLAGS
-            attributes[_OFLAG] &= ~termios.OPOST
-        termios.tcsetattr(primary, termios.TCSANOW, attributes)
-        fcntl.ioctl(primary, termios.TIOCSWINSZ, self._size)
+        self.furnish(primary)
         socket.send_fds(self._link, [b"\0"], [primary])
         self._link.close()
         os.close(primary)
@@ -154,9 +166,10 @@ class Relay:
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._link, theirs = socket.socketpair()
-        self.sender = ConsoleSender(theirs, descriptors)
+        self.sender = ConsoleSender.like(theirs, descriptors)
         self._host = HostTerminal(descriptors)
-        self._primary = -1
+        self._primary = -1  # to write to, and to size
+        self._source = -1  # to read from
         self._typed = b""  # read from the host's terminal, not yet taken by the container's
         self._shown = b""  # the other way round
 
@@ -169,13 +182,27 @@ class Relay:
         message, descriptors, _, _ = socket.recv_fds(self._link, 1, 1)
         self._link.close()
         if message and descriptors:
-            self._primary = descriptors[0]
-            os.set_blocking(self._primary, False)
-            with _woken_by_signals() as alarm, self._handlers():
-                self._resize()
-                self._copy(alarm, ended)
-            os.close(self._primary)
+            self.run_on(descriptors[0], ended)
         self._host.close()
+
+    def close(self) -> None:
+        """Let go of what a relay that was given a controlling side did not need."""
+        self.sender.close()
+        self._link.close()
+        self._host.close()
+
+    def run_on(self, primary: int, ended: Callable[[], bool], *, source: int = -1) -> None:
+        """Do the same with a controlling side that is at hand, and close it.
+
+        Output comes from ``source`` where others read the controlling side.
+        """
+        self._primary = primary
+        self._source = primary if source < 0 else source
+        os.set_blocking(primary, False)
+        with woken_by_signals() as alarm, self._handlers():
+            self._resize()
+            self._copy(alarm, ended)
+        os.close(primary)
 
     @contextlib.contextmanager
     def _handlers(self) -> Iterator[None]:
@@ -214,7 +241,7 @@ class Relay:
                 return
             if self._typed:
                 self._write_typed()
-            if ready.get(self._primary, 0) & (select.POLLIN | _GONE) and not self._read_shown():
+            if ready.get(self._source, 0) & (select.POLLIN | _GONE) and not self._read_shown():
                 break
             if self._shown:
                 self._write_shown()
@@ -229,9 +256,9 @@ class Relay:
         is_ours = self._host.is_ours()
         if is_ours:
             self._host.make_raw()
-        interest = {alarm: select.POLLIN, self._primary: 0 if self._shown else select.POLLIN}
+        interest = {alarm: select.POLLIN, self._source: 0 if self._shown else select.POLLIN}
         if self._typed:
-            interest[self._primary] |= select.POLLOUT
+            interest[self._primary] = interest.get(self._primary, 0) | select.POLLOUT
         if self._host.input >= 0:
             # Bounded: what was typed ahead waits in the host's terminal, not here.
             interest[self._host.input] = select.POLLIN if is_ours and not self._typed else 0
@@ -270,7 +297,7 @@ class Relay:
 
     def _read_shown(self) -> bool:
         if not self._shown:
-            self._shown = read_some(self._primary)
+            self._shown = read_some(self._source)
         return bool(self._shown)
 
     def _write_shown(self) -> None:
@@ -291,12 +318,12 @@ class Relay:
 
     def _has_output(self) -> bool:
         poll = select.poll()
-        poll.register(self._primary, select.POLLIN)
+        poll.register(self._source, select.POLLIN)
         return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
 @contextlib.contextmanager
-def _woken_by_signals() -> Iterator[int]:
+def woken_by_signals() -> Iterator[int]:
     """Give a descriptor that becomes readable with every signal handled, SIGCHLD among them."""
     alarm, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)

@@ -81,9 +81,9 @@ def test_clusters_of_flags() -> None:
         (["-xq"], "No such option: -q", ""),
         (["--ephemeral=yes"], "--ephemeral takes no value", ""),
         (["--ephemeral="], "--ephemeral takes no value", ""),
-        (["tree", "--bind"], "--bind needs a value: SRC[:DST]", ""),
+        (["tree", "--bind"], "--bind needs a value: SRC[:DST[:OPTIONS]]", ""),
         (["-u"], "-u needs a value", ""),
-        (["--network", "bridge"], "--network does not know 'bridge'", "host, none"),
+        (["--seccomp", "on"], "--seccomp does not know 'on'", "default, off"),
         (["--binfmt="], "--binfmt does not know ''", "auto, private, host"),
     ],
 )

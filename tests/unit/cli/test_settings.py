@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xbuild.cli.options import parse
-from xbuild.cli.settings import build_request, split_colons
+from xbuild.cli.places import split_colons
+from xbuild.cli.settings import build_request
 from xbuild.errors import UsageError
 from xbuild.plan.request import BindRequest, Request, TmpfsRequest
 from xbuild.record import GuestPath, HostPath
@@ -56,7 +57,7 @@ def test_relative_sources_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":/x", "/a:b", "/a:/b:rw", "/a:/b:ro:x", "/a:/b:/c", "/a:/b:ro:ro"]
+    "text", ["", ":/x", "/a:b", "/a:/b:fast", "/a:/b:ro:x", "/a:/b:/c", "/a:/b:ro:ro"]
 )
 def test_what_is_no_bind(text: str) -> None:
     for option in ("--bind", "--bind-ro"):
@@ -86,7 +87,8 @@ def test_splitting_loses_no_unescaped_character(text: str) -> None:
         ("/x:", TmpfsRequest(GuestPath("/x"))),
         ("/x:size=1g", TmpfsRequest(GuestPath("/x"), (("size", "1g"),))),
         ("/x:mode=755,ro,,nr_inodes=0", TmpfsRequest(
-            GuestPath("/x"), (("ro", None), ("nr_inodes", "0")), 0o755)),
+            GuestPath("/x"), (("nr_inodes", "0"),), 0o755, read_only=True)),
+        ("/x:ro,noexec,rw", TmpfsRequest(GuestPath("/x"), noexec=True)),
         ("/x:mode=0700,mode=1777", TmpfsRequest(GuestPath("/x"))),
         ("/x:size=", TmpfsRequest(GuestPath("/x"), (("size", ""),))),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.plan.test_make import CASES, plan_of
-from xbuild.plan import steps
+from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
 from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record
@@ -29,9 +29,11 @@ def documented() -> tuple[set[str], dict[str, set[str]]]:
 
 
 def step_types() -> list[type[Record]]:
-    found = (each for each in vars(steps).values() if isinstance(each, type))
-    values = ("Record", "IdRange", "IdMap", "Owner", "Plan")
-    return [e for e in found if issubclass(e, Record) and e.__name__ not in values]
+    homes = (lifecycle, steps, privileges, layers, limits, networks, copies)
+    found = (each for home in homes for each in vars(home).values() if isinstance(each, type))
+    values = ("Record", "ControlGroup", "Forward", "IdRange", "IdMap", "Owner", "Plan")
+    own = [e for e in found if issubclass(e, Record) and e.__name__ not in values]
+    return list(dict.fromkeys(own))
 
 
 def test_every_step_is_documented_with_its_keys() -> None:
@@ -60,8 +62,16 @@ def test_json_says_all_that_the_plan_says(name: str) -> None:
 
 
 def _step(document: dict[str, Any]) -> Any:  # Any: of the JSON's making
-    kind = getattr(steps, document.pop("step"))
+    name = document.pop("step")
+    kind = next(each for each in step_types() if each.__name__ == name)
     values = {key: _value(key, value) for key, value in document.items()}
+    if kind is limits.LimitResources:
+        values["groups"] = tuple(
+            limits.ControlGroup(**{key: _value(key, value) for key, value in group.items()})
+            for group in document["groups"]
+        )
+    if kind is networks.AttachUserNetwork:
+        values["forwards"] = tuple(networks.Forward(**each) for each in document["forwards"])
     if kind is steps.Register:
         values["line"] = document["line"].encode("ascii")
     return kind(**values)

@@ -33,13 +33,17 @@ from tests.unit.plan.records import (
 )
 from xbuild.binary.arch import arch_named
 from xbuild.errors import HostUnable, TargetError, UsageError
-from xbuild.plan import steps
+from xbuild.plan import lifecycle, limits, steps
+from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
 from xbuild.plan.host import Mount, SubIds
+from xbuild.plan.limiting import Hierarchies
 from xbuild.plan.make import make_plan
-from xbuild.plan.request import BindRequest, TmpfsRequest
+from xbuild.plan.networking import NetworkFacts
+from xbuild.plan.networks import Forward
+from xbuild.plan.request import BindRequest, OverlayRequest, TmpfsRequest
 from xbuild.plan.steps import Plan
 from xbuild.record import GuestPath, HostPath
 
@@ -67,6 +71,18 @@ BINDS = {
     ),
 }
 
+NETWORK = NetworkFacts(HostPath("/usr/bin/slirp4netns"), HostPath("/usr/sbin/ip"), "0" * 32)
+_CGROUP = "/sys/fs/cgroup"
+_OF_V1 = tuple((name, HostPath(f"{_CGROUP}/{name}/a")) for name in ("memory", "cpu", "pids", "io"))
+V1 = Hierarchies(_OF_V1, writable=frozenset(place for _, place in _OF_V1))
+_SCOPE = HostPath(f"{_CGROUP}/user.slice/x.scope")
+V2 = Hierarchies(
+    (("", _SCOPE),),
+    ("cpu", "io", "memory", "pids"),
+    HostPath(f"{_SCOPE}/shell"),
+    frozenset((_SCOPE,)),
+)
+
 CASES: dict[str, Facts] = {
     "root-shifted": facts(),
     "root-identity": facts(request=request(private_users="identity")),
@@ -93,6 +109,78 @@ CASES: dict[str, Facts] = {
     ),
     "network-none": facts(request=request(network="none", hostname="board-1")),
     "binds-with-scaffolds": facts(**BINDS),
+    "layers": facts(
+        request=request(
+            persist=HostPath("/srv/changes"),
+            overlays=(
+                OverlayRequest(
+                    (HostPath("/srv/a"), HostPath("/srv/b")),
+                    HostPath("/srv/upper"),
+                    GuestPath("/mnt"),
+                ),
+                OverlayRequest((HostPath("/srv/a"), HostPath("/srv/b")), None, GuestPath("/opt/x")),
+            ),
+            inaccessible=(GuestPath("/etc/shadow"), GuestPath("/boot")),
+            binds=(
+                BindRequest(
+                    HostPath("/srv/cache"),
+                    GuestPath("/var/cache"),
+                    recursive=False,
+                    noexec=True,
+                    nosuid=False,
+                ),
+            ),
+            tmpfs=(TmpfsRequest(GuestPath("/scratch"), (("uid", "5"),), noexec=True),),
+        ),
+        guest=guest(
+            overlays=(place("/mnt"), place("/opt", "x")),
+            hidden=(file("/etc/shadow"), place("/boot")),
+            binds=(place("/var/cache"),),
+            source_modes=(DIRECTORY,),
+            tmpfs=(place("/scratch"),),
+        ),
+    ),
+    "limits-v1": facts(
+        request=request(memory=1 << 29, cpus=1.5, pids=100, io_weight=5000),
+        host=host(hierarchies=V1),
+    ),
+    "limits-v2": facts(
+        request=request(memory=1 << 29, cpus=0.25, pids=100, io_weight=5000),
+        host=host(hierarchies=V2),
+    ),
+    "network-private": facts(
+        request=request(
+            network="private",
+            forwards=(Forward("tcp", "0.0.0.0", 8080, 80), Forward("udp", "127.0.0.1", 53, 53)),
+        ),
+        host=user_host(network=NETWORK),
+    ),
+    "network-bridge": facts(
+        request=request(network="bridge", bridge="br0", name="web"), host=host(network=NETWORK)
+    ),
+    "copies": facts(
+        request=request(
+            copies_in=(CopyIn(HostPath("/srv/source"), GuestPath("/src")),),
+            copies_out=(CopyOut(GuestPath("/src/out"), HostPath("/srv/out")),),
+        )
+    ),
+    "volatile": facts(
+        request=request(volatile=True),
+        guest=guest(home_exists=False, links=(("bin", "usr/bin"), ("lib", "usr/lib"))),
+    ),
+    "privileges": facts(
+        request=request(
+            setuid=True, capabilities=("sys_time",), drop_capabilities=("net_raw",), no_sync=True
+        )
+    ),
+    "no-seccomp": facts(
+        request=request(user="joe", drop_capabilities=("all",), seccomp="off"),
+        guest=guest(setuid_command=GuestPath("/usr/bin/sudo")),
+    ),
+    "alone-and-limited": facts(
+        request=request(name="mine", exclusive=True, timeout_s=60.0, idle_timeout_s=5.0)
+    ),
+    "held": facts(request=request(held=True, detached=True)),
     "native-32-bit": facts(
         survey=survey("i386"), emulations=(Emulation(arch_named("i386"), "native32"),)
     ),
@@ -186,8 +274,10 @@ def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
     assert kinds.count(steps.Pivot) == kinds.count(steps.PrivateMounts) == 1
     assert isinstance(plan.command, steps.Exec)
     first = kinds.index(steps.PrivateMounts)
+    own = {lifecycle.LockTree, lifecycle.Enlist, lifecycle.LimitTime, limits.LimitResources}
     outside = {steps.OpenImage, steps.CheckFilesystem, steps.ServeFilesystem}  # mounts of their own
-    assert set(kinds[:first]) <= {steps.EnterNamespaces, steps.BecomeInit, *outside}
+    allowed = {*own, steps.EnterNamespaces, steps.BecomeInit, *outside}
+    assert set(kinds[:first]) <= allowed
     after = kinds[kinds.index(steps.Pivot) :]
     assert not {steps.Bind, steps.MountTree, steps.MountOverlay, steps.Scaffold} & set(after)
     assert steps.EnterNamespaces in after
@@ -293,6 +383,18 @@ def test_hosts_that_cannot_map_ids(changes: dict[str, object], message: str) -> 
 def test_why_there_is_one_id_only(changes: dict[str, object], reason: str) -> None:
     plan = plan_of(facts(host=user_host(**changes)))
     assert any("one user id only" in note and reason in note for note in plan.notes)
+
+
+def test_limit_that_nobody_keeps_is_an_error() -> None:
+    """Never silently without: not writable, or no such controller."""
+    for hierarchies in (
+        Hierarchies(_OF_V1),
+        Hierarchies(()),
+        Hierarchies((("", _SCOPE),), ("cpu",)),
+    ):
+        with pytest.raises(HostUnable) as error:
+            plan_of(facts(request=request(pids=9), host=host(hierarchies=hierarchies)))
+        assert error.value.hint
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""Containers in the background: started, looked at, attached to, held for others to join."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.conftest import OpenTerminal
+from tests.leftovers import descendants, left_since
+from tests.runs import Runner
+
+Begin = Callable[..., str]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """``begin(runner, "start", SCRIPT)``: start a container and return its name."""
+    with contextlib.ExitStack() as stack:
+
+        def call(runner: Runner, command: str, *script: str, options: tuple[str, ...] = ()) -> str:
+            name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+            words = ["sh", "-c", *script] if script else []
+            place = (command, "--name", name, *options, runner.tree("arm64"), *words)
+            done = runner.command(*place)
+            assert (done.returncode, done.stdout) == (0, f"{name}\n"), done.stderr
+            stack.callback(forget, runner, name)
+            return name
+
+        yield call
+
+
+def forget(runner: Runner, name: str) -> None:
+    runner.command("stop", "--kill-timeout", "0.1", name)
+    log = runner.command("logs", name)
+    if log.returncode == 0 and runner.kind == "root":
+        os.unlink(f"/var/log/xbuild/{name}.log")
+        with contextlib.suppress(OSError):
+            os.rmdir("/var/log/xbuild")
+
+
+def test_start_outlives_xbuild(runner: Runner, begin: Begin) -> None:
+    before = descendants()
+    name = begin(runner, "start", "echo one; tty; echo two >&2; sleep 60")
+    assert runner.command("exec", name, "true").returncode == 0
+    assert runner.command("stop", name).returncode == 0
+    assert left_since(before) == {}
+    shown = runner.command("logs", name).stdout.splitlines()
+    assert [shown[0], shown[1][:9], shown[2]] == ["one", "/dev/pts/", "two"]
+
+
+def test_start_of_what_is_not_there(runner: Runner) -> None:
+    done = runner.command("start", "--name", "never", runner.tree("arm64"), "no-such-program")
+    assert (done.returncode, done.stdout) == (127, "")
+    assert "There is no no-such-program" in done.stderr
+    assert "never" not in runner.command("ps", "-q").stdout
+
+
+def test_wait_for_a_detached_one(root: Runner, begin: Begin) -> None:
+    name = begin(root, "start", "sleep 1; exit 6")
+    assert root.command("wait", name).returncode == 6
+
+
+def test_time_limit_of_a_detached_one(root: Runner, begin: Begin) -> None:
+    name = begin(root, "start", "sleep 60", options=("--timeout", "1"))
+    assert root.command("wait", name).returncode == 124
+    assert "Time is up" in root.command("logs", name).stdout
+
+
+def test_logs_follow_to_the_end(runner: Runner, begin: Begin) -> None:
+    name = begin(runner, "start", "for i in 1 2 3; do echo $i; sleep 0.4; done")
+    assert runner.command("logs", "-f", name).stdout == "1\n2\n3\n"
+
+
+def test_logs_of_nobody(root: Runner) -> None:
+    done = root.command("logs", "no-such-container")
+    assert (done.returncode, "There is no log" in done.stderr) == (125, True)
+
+
+def test_attach_and_detach(runner: Runner, begin: Begin, open_terminal: OpenTerminal) -> None:
+    name = begin(runner, "start", "echo before; while read x; do echo got $x; done; exit 5")
+    words = [*runner.xbuild, "attach", name]
+    first = open_terminal(words, user=runner.user, dimensions=(40, 111))
+    first.expect("before")  # what it wrote before
+    first.sendline("apples")
+    first.expect("got apples")
+    first.send("\x1d\x1d\x1d")
+    first.expect("detached")
+    first.wait()
+    assert first.exitstatus == 0
+    second = open_terminal(words, user=runner.user)
+    second.expect("got apples")
+    second.sendline("pears")
+    second.expect("got pears")
+    second.sendeof()
+    second.wait()
+    assert second.exitstatus == 5
+    assert "got pears" in runner.command("logs", name).stdout
+
+
+def test_attached_terminal_has_the_size(
+    root: Runner, begin: Begin, open_terminal: OpenTerminal
+) -> None:
+    name = begin(root, "start", "while read x; do stty size; done")
+    session = open_terminal([*root.xbuild, "attach", name], dimensions=(40, 111))
+    session.sendline("")
+    session.expect("40 111")
+    session.setwinsize(50, 70)
+    session.sendline("")
+    session.expect("50 70")
+
+
+def test_two_are_attached_at_once(root: Runner, begin: Begin, open_terminal: OpenTerminal) -> None:
+    name = begin(root, "start", "while read x; do echo got $x; done")
+    sessions = [open_terminal([*root.xbuild, "attach", name]) for _ in range(2)]
+    time.sleep(0.5)
+    sessions[0].sendline("pears")
+    for session in sessions:
+        session.expect("got pears")
+
+
+def test_attach_without_a_terminal_shows_the_rest(root: Runner, begin: Begin) -> None:
+    name = begin(root, "start", "echo up; sleep 1; echo down; exit 4")
+    done = root.command("attach", name)
+    assert (done.returncode, done.stdout.split()) == (4, ["up", "down"])
+
+
+def test_one_attached_that_does_not_read_is_let_go(root: Runner, begin: Begin) -> None:
+    """The container waits for it a while, as for a terminal, and then goes on."""
+    name = begin(root, "start", "sleep 1; yes | head -c 3000000; exec sleep 90")
+    with subprocess.Popen([*root.xbuild, "attach", name], stdout=subprocess.PIPE) as stuck:
+        time.sleep(0.8)
+        stuck.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 60
+        while os.path.getsize(f"/var/log/xbuild/{name}.log") < 3000000:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        stuck.kill()
+
+
+def test_attach_to_a_run_in_the_foreground(root: Runner, begin: Begin) -> None:
+    name = begin(root, "hold")
+    done = root.command("attach", name)
+    assert (done.returncode, "has no console" in done.stderr) == (125, True)
+
+
+def test_hold_keeps_what_commands_leave_to_each_other(runner: Runner, begin: Begin) -> None:
+    before = descendants()
+    name = begin(runner, "hold", options=("--tmpfs", "/mnt"))
+    assert runner.command("exec", name, "sh", "-c", "echo x >/mnt/y").returncode == 0
+    assert runner.command("exec", name, "cat", "/mnt/y").stdout == "x\n"
+    runner.command("exec", name, "sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 &")
+    assert runner.command("exec", name, "sh", "-c", "cat /proc/*/comm").stdout.count("sleep") == 1
+    assert runner.command("stop", name).returncode == 0
+    assert left_since(before) == {}
+
+
+def test_hold_takes_no_command(root: Runner) -> None:
+    done = root.command("hold", root.tree("arm64"), "true")
+    assert (done.returncode, "has no command" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["start", "hold", "exec"])
+def test_help_says_what_a_command_is_for(root: Runner, command: str) -> None:
+    done = root.command(command, "--help")
+    assert done.returncode == 0
+    assert f"Usage: xbuild {command}" in done.stdout

@@ -1,0 +1,72 @@
+"""Units for a machine's start: understood by who reads them, and their command line works."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from tests.capability import require
+from tests.runs import Runner
+
+VALUE = 'x=50% $HOME "quoted" it\'s'
+SCRIPT = 'echo "$WORD"; echo $((6*7))'
+
+
+def unit(root: Runner, *options: str) -> str:
+    words = ("unit", *options, "-E", f"WORD={VALUE}", root.tree("arm64"), "--", "sh", "-c", SCRIPT)
+    done = root.command(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_systemd_finds_no_fault(root: Runner, tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    require("systemd-analyze", program is not None, "systemd-analyze is missing (package systemd)")
+    assert program is not None
+    path = tmp_path / "board.service"
+    path.write_text(unit(root))
+    checked = subprocess.run(
+        [program, "verify", "--man=no", str(path)], capture_output=True, text=True, check=False
+    )
+    assert "board.service" not in checked.stderr
+
+
+def test_openrc_script_has_the_command_line(root: Runner, tmp_path: Path) -> None:
+    """As openrc-run does: the shell reads the script, and start-stop-daemon evaluates the words."""
+    script = tmp_path / "board"
+    script.write_text(
+        unit(root, "--openrc") + '\neval "set -- $command_args"; exec $command "$@"\n'
+    )
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{VALUE}\n42\n"), done.stderr
+
+
+def test_unit_of_a_running_container(root: Runner) -> None:
+    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    words = (
+        "--name",
+        name,
+        "--network",
+        "none",
+        root.tree("arm64"),
+        "sh",
+        "-c",
+        "echo up; sleep 60",
+    )
+    with root.spawn(*words) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        done = root.command("unit", name)
+        process.kill()
+    (line,) = [x for x in done.stdout.splitlines() if x.startswith("ExecStart=")]
+    argv = shlex.split(line.removeprefix("ExecStart="))
+    assert argv[1:] == ["run", *words]
+
+
+def test_a_service_needs_a_command(root: Runner) -> None:
+    done = root.command("unit", root.tree("arm64"))
+    assert (done.returncode, "needs a command" in done.stderr) == (2, True)

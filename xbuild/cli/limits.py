@@ -1,0 +1,54 @@
+"""What the options mean that limit resources. Loaded where one of them is used."""
+
+from __future__ import annotations
+
+from xbuild.cli.sizes import parse_size
+from xbuild.errors import UsageError
+from xbuild.plan.request import Request
+from xbuild.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.cli.options import Parsed
+
+_MOST_WEIGHT = 10000
+_MOST_PIDS = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
+_LEAST_CPUS, _MOST_CPUS = 0.01, 8192.0
+
+
+def with_limits(request: Request, parsed: Parsed) -> Request:
+    """Return a request with what these options say. Raises UsageError."""
+    said = {key: parsed.one(key) for key in ("memory", "cpus", "pids", "io_weight")}
+    values = {key: read_limit(key, text) for key, text in said.items() if text is not None}
+    return replace(request, **values)
+
+
+def read_limit(key: str, text: str) -> int | float:
+    """Parse the value of an option by its key. Raises UsageError."""
+    match key:
+        case "memory":
+            try:
+                return parse_size(text)
+            except ValueError as error:
+                raise UsageError(f"--memory: {error}") from error
+        case "cpus":
+            return _processors(text)
+        case "pids":
+            return _whole("--pids", text, _MOST_PIDS)
+        case _:
+            return _whole("--io-weight", text, _MOST_WEIGHT)
+
+
+def _processors(text: str) -> float:
+    plain = text.replace(".", "", 1)
+    value = float(text) if plain.isascii() and plain.isdigit() else 0.0
+    if not _LEAST_CPUS <= value <= _MOST_CPUS:
+        raise UsageError(f"--cpus takes a number of processors, not {text!r}", "such as 2 or 0.5")
+    return value
+
+
+def _whole(option: str, text: str, most: int) -> int:
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < len(str(most)) + 1 else 0
+    if not 1 <= value <= most:
+        raise UsageError(f"{option} takes a whole number from 1 to {most}, not {text!r}")
+    return value

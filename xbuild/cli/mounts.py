@@ -1,0 +1,94 @@
+"""What the options mean that mount more than binds and tmpfs. Loaded where one of them is used."""
+
+from __future__ import annotations
+
+import os
+
+from xbuild.cli.places import guest_path, on_host, split_colons
+from xbuild.errors import UsageError
+from xbuild.plan.copies import CopyIn, CopyOut
+from xbuild.plan.request import OverlayRequest, Request, TmpfsRequest
+from xbuild.record import GuestPath, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.cli.options import Parsed
+
+_OVERLAY_FORM = "LOWER[:LOWER...]:UPPER:DST, the lowest first"
+_OVERLAY_RO_FORM = "LOWER:LOWER[:LOWER...]:DST, the lowest first"
+
+
+def with_mounts(request: Request, parsed: Parsed) -> Request:
+    """Return a request with what these options say. Raises UsageError."""
+    overlays = [overlay(text) for text in parsed.many("overlay")]
+    overlays += [overlay_ro(text) for text in parsed.many("overlay_ro")]
+    persist = parsed.one("persist")
+    changed = replace(
+        request,
+        overlays=tuple(overlays),
+        inaccessible=tuple(
+            guest_path(text, "--inaccessible") for text in parsed.many("inaccessible")
+        ),
+        copies_in=tuple(copy_in(text) for text in parsed.many("copy_in")),
+        copies_out=tuple(copy_out(text) for text in parsed.many("copy_out")),
+        persist=None if persist is None else os.path.realpath(on_host(persist)),
+    )
+    if changed.copies_out and changed.as_pid1:
+        raise UsageError(
+            "--copy-out needs xbuild's own process 1, which --as-pid1 does without",
+            "bind a directory of the host's instead: --bind DIR:/out",
+        )
+    return _made_volatile(changed, parsed.one("volatile") or "no")
+
+
+def _made_volatile(request: Request, kind: str) -> Request:
+    match kind:
+        case "yes":
+            return replace(request, volatile=True)
+        case "state":
+            var = TmpfsRequest(GuestPath("/var"), mode=0o755)
+            return replace(request, read_only=True, tmpfs=(var, *request.tmpfs))
+        case "overlay":
+            return replace(request, ephemeral=True)
+        case _:
+            return request
+
+
+def overlay(text: str) -> OverlayRequest:
+    """Parse ``--overlay``. Raises UsageError."""
+    *lowers, upper, destination = _parts(text, 3, _OVERLAY_FORM)
+    paths = tuple(on_host(os.path.expanduser(path)) for path in (*lowers, upper))
+    return OverlayRequest(paths[:-1], paths[-1], guest_path(destination, "--overlay"))
+
+
+def overlay_ro(text: str) -> OverlayRequest:
+    """Parse ``--overlay-ro``. Raises UsageError."""
+    *lowers, destination = _parts(text, 3, _OVERLAY_RO_FORM)
+    paths = tuple(on_host(os.path.expanduser(path)) for path in lowers)
+    return OverlayRequest(paths, None, guest_path(destination, "--overlay-ro"))
+
+
+def copy_in(text: str) -> CopyIn:
+    """Parse ``--copy-in``. Raises UsageError."""
+    source, destination = _pair(text)
+    return CopyIn(on_host(os.path.expanduser(source)), guest_path(destination, "--copy-in"))
+
+
+def copy_out(text: str) -> CopyOut:
+    """Parse ``--copy-out``. Raises UsageError."""
+    source, destination = _pair(text)
+    return CopyOut(guest_path(source, "--copy-out"), on_host(os.path.expanduser(destination)))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    parts = split_colons(text)
+    if len(parts) != 2 or not all(parts):
+        raise UsageError(f"Not a copy: {text}", "SRC:DST; a colon in a path is written \\:")
+    return parts[0], parts[1]
+
+
+def _parts(text: str, least: int, form: str) -> list[str]:
+    parts = split_colons(text)
+    if len(parts) < least or not all(parts):
+        raise UsageError(f"Not an overlay: {text}", form)
+    return parts

@@ -1,0 +1,35 @@
+"""``xbuild stop``: end a running container."""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+from xbuild.cli.settings import read_seconds
+from xbuild.plan.lifecycle import KILL_TIMEOUT_S
+from xbuild.sandbox.listing import find
+
+_TIDIES_WITHIN_S = 5.0
+
+
+@click.command("stop")
+@click.argument("names", metavar="NAME|TREE...", nargs=-1, required=True)
+@click.option(
+    "--kill-timeout", metavar="TIME", help=f"From SIGTERM to SIGKILL [{KILL_TIMEOUT_S:g}]."
+)
+def command(names: tuple[str, ...], kill_timeout: str | None) -> None:
+    """End the container NAME: by SIGTERM, and after a time of grace by SIGKILL."""
+    grace_s = KILL_TIMEOUT_S
+    if kill_timeout is not None:
+        grace_s = read_seconds(kill_timeout, "kill_timeout")
+    for name in names:
+        with find(name) as handle:
+            handle.send(signal.SIGTERM)
+            handle.send(signal.SIGCONT)  # one that is stopped could not heed it
+            if handle.wait(grace_s):
+                continue
+            handle.kill()
+            if not handle.wait(_TIDIES_WITHIN_S):  # the launcher itself hangs
+                handle.send(signal.SIGKILL)
+                handle.wait(None)

@@ -1,0 +1,184 @@
+"""``xbuild unit``: what starts a container with the machine, for systemd and for OpenRC."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from xbuild.cli.options import parse
+from xbuild.cli.settings import build_request
+from xbuild.cli.start import START_OPTIONS
+from xbuild.cli.usage import build_command_of, print_help_of
+from xbuild.errors import UsageError
+from xbuild.plan.lifecycle import KILL_TIMEOUT_S, default_name
+from xbuild.sandbox.listing import find
+
+if TYPE_CHECKING:
+    from xbuild.plan.request import Request
+
+SUMMARY = "Print a unit of systemd's, or a script of OpenRC's, that runs COMMAND in TREE."
+EPILOG = """\
+By default the unit; --openrc, the first word, prints the script. TREE may be the name of a running
+container, to have it started as it was. The options are those of xbuild run; what TREE's own
+settings and profiles say is looked up at each start. Paths become absolute.
+"""
+_OPENRC = "--openrc"
+_MARGIN_S = 5.0  # from xbuild's own SIGKILL to that of the service manager
+_UNIT = """\
+# {path}
+# systemctl daemon-reload && systemctl enable --now {name}.service
+[Unit]
+Description=Container {name} on {tree}
+After=network-online.target local-fs.target
+Wants=network-online.target
+RequiresMountsFor={tree}
+
+[Service]
+ExecStart={command}
+KillMode=mixed
+TimeoutStopSec={stop_s:g}
+Restart=on-failure
+RestartPreventExitStatus=2 125 126 127
+Delegate=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+_SCRIPT = """\
+#!/sbin/openrc-run
+# /etc/init.d/{name}
+# chmod +x /etc/init.d/{name} && rc-update add {name} default && rc-service {name} start
+description="Container {name} on {tree}"
+command={program}
+command_args={arguments}
+command_background=true
+pidfile="/run/${{RC_SVCNAME}}.pid"
+output_log="/var/log/${{RC_SVCNAME}}.log"
+error_log="/var/log/${{RC_SVCNAME}}.log"
+retry="TERM/{stop_s:.0f}/KILL/5"
+
+depend() {{
+	need localmount
+	use net
+	after bootmisc
+}}
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line after ``xbuild unit``. Raises UsageError, ProfileError."""
+    words = list(arguments)
+    is_script = words[:1] == [_OPENRC]
+    if is_script:
+        del words[0]
+    parsed = parse(words, START_OPTIONS)
+    if "help" in parsed.flags:
+        print_help_of(build_command())
+        return 0
+    if not parsed.target:
+        raise UsageError("No tree was named", "xbuild unit [--openrc] [OPTIONS] TREE [--] COMMAND")
+    if not os.path.exists(parsed.target) and not parsed.command:
+        words = _words_of(parsed.target)
+        parsed = parse(words, START_OPTIONS)
+    if not parsed.command or parsed.target is None:
+        raise UsageError("A service needs a command", "xbuild unit TREE -- COMMAND")
+    place = words.index(parsed.target)
+    given = _absolute(words[:place])
+    request = build_request(parsed)
+    name = request.name or default_name(request.target)
+    if request.name is None:
+        given = ["--name", name, *given]
+    tail = _absolute(words[place + 1 : len(words) - len(parsed.command)])
+    line = ["run", *given, os.path.abspath(parsed.target), *tail, *parsed.command]
+    click.echo((_script if is_script else _unit)(name, request, line), nl=False)
+    return 0
+
+
+def _words_of(name: str) -> list[str]:
+    """Return the command line of a running container, its name and tree as they are now."""
+    with find(name) as handle:
+        running = handle.running
+        with open(f"/proc/{running.pid}/cmdline", "rb") as file:
+            words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    began = next((i for i, word in enumerate(words) if word in ("run", "start")), len(words))
+    words = words[began + 1 :]
+    target = parse(words, START_OPTIONS).target
+    if target is None:
+        raise UsageError(f"Container {name} was not started by a command line of xbuild's")
+    words[words.index(target)] = running.tree
+    return ["--name", running.name, *words] if "--name" not in words else words
+
+
+def _absolute(words: list[str]) -> list[str]:
+    """Make paths that follow an option absolute where they are there: ./pi.toml, src:/src."""
+    return [_absolute_word(word) for word in words]
+
+
+def _absolute_word(word: str) -> str:
+    name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    source, colon, rest = value.partition(":")
+    if value.startswith(("./", "../")) or (colon and source and os.path.exists(source)):
+        value = f"{os.path.abspath(source)}{colon}{rest}"
+    return f"{name}{equals}{value}"
+
+
+def _program() -> str:
+    """Return the program that is running, unless Python was told so by -m."""
+    script = next((word for word in sys.orig_argv[1:] if not word.startswith("-")), "")
+    if "/" in script and os.access(script, os.X_OK):
+        return os.path.abspath(script)
+    return os.path.abspath(shutil.which(script or "xbuild") or "/usr/bin/xbuild")
+
+
+def _stop_s(request: Request) -> float:
+    return max(request.kill_timeout_s, KILL_TIMEOUT_S) + _MARGIN_S
+
+
+def _unit(name: str, request: Request, words: list[str]) -> str:
+    return _UNIT.format(
+        path=f"/etc/systemd/system/{name}.service",
+        name=name,
+        tree=_specifier_free(request.target),
+        command=" ".join(_quoted(word) for word in [_program(), *words]),
+        stop_s=_stop_s(request),
+    )
+
+
+def _quoted(word: str) -> str:
+    """Quote a word as systemd.service(5) reads it: specifiers and variables are doubled."""
+    plain = _specifier_free(word).replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
+    plain = plain.replace("\n", "\\n").replace("\t", "\\t")
+    is_safe = bool(word) and all(c.isalnum() or c in "/-_.,:=@+$%" for c in word)
+    return plain if is_safe else f'"{plain}"'
+
+
+def _specifier_free(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _script(name: str, request: Request, words: list[str]) -> str:
+    return _SCRIPT.format(
+        name=name,
+        tree=request.target,
+        program=shlex.quote(_program()),
+        # start-stop-daemon's arguments are evaluated once more by the shell.
+        arguments=shlex.quote(shlex.join(words)),
+        stop_s=_stop_s(request),
+    )
+
+
+def build_command() -> click.Command:
+    """Return the click command for help and completion."""
+    return build_command_of("unit", START_OPTIONS, "[--openrc] TREE", SUMMARY, EPILOG)
+
+
+def __getattr__(name: str) -> click.Command:
+    """Build the click command when something asks for it: help, completion."""
+    if name == "command":
+        return build_command()
+    raise AttributeError(name)

@@ -1,0 +1,97 @@
+"""Steps of a run's own life: its name, its hold on the tree, its time.
+
+Scope: what the launcher does about a container as a whole, before and while its children live.
+"""
+
+from __future__ import annotations
+
+import os
+
+from xbuild.record import HostPath, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xbuild.plan.request import Request
+
+NAME_LIMIT = 48  # characters, so that a socket's path fits into sun_path: unix(7)
+KILL_TIMEOUT_S = 10.0
+_PUNCTUATION = "-_."
+
+
+class LockTree(Record):
+    """Lock the tree's directory itself (flock(2)) for as long as the container lives.
+
+    Shared, unless ``is_exclusive``; a shared lock that cannot be had for want of permission or of
+    locks in the file system is done without.
+    """
+
+    tree: HostPath
+    is_exclusive: bool = False
+
+
+class Enlist(Record):
+    """Be listed as ``name`` while the container lives (``xbuild ps``).
+
+    ``is_given``: that name or none; else -2, -3 and so on are appended until it is free.
+    """
+
+    name: str
+    is_given: bool = False
+    tree: HostPath = HostPath("/")
+    is_ephemeral: bool = False
+    has_console: bool = False  # detached: output goes to a log, and others attach
+    is_required: bool = False  # a run that nobody named can do without
+
+
+class LimitTime(Record):
+    """End the container by SIGTERM, and by SIGKILL ``kill_s`` seconds later.
+
+    After ``total_s`` seconds, or ``idle_s`` seconds in which nothing was written and next to no
+    processor time was used; None is for ever.
+    """
+
+    total_s: float | None
+    idle_s: float | None
+    kill_s: float = KILL_TIMEOUT_S
+
+
+if TYPE_CHECKING:
+    Lifecycle = LockTree | Enlist | LimitTime
+
+
+def lifecycle_steps(request: Request, *, is_image: bool) -> Iterator[Lifecycle]:
+    """Yield what the launcher does first."""
+    if not request.ephemeral and not is_image:
+        yield LockTree(request.target, request.exclusive)
+    yield Enlist(
+        request.name or default_name(request.target),
+        request.name is not None,
+        request.target,
+        request.ephemeral,
+        request.detached and not request.held,
+        request.detached or request.name is not None,
+    )
+    if request.timeout_s is not None or request.idle_timeout_s is not None:
+        yield LimitTime(request.timeout_s, request.idle_timeout_s, request.kill_timeout_s)
+
+
+def default_name(target: HostPath) -> str:
+    """Return a container's name by its tree: the last part of the path, other characters as -."""
+    name = "".join(c if is_name_character(c) else "-" for c in os.path.basename(target))
+    return name.lstrip(_PUNCTUATION)[:NAME_LIMIT] or "root"
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a container can be called so."""
+    return (
+        0 < len(text) <= NAME_LIMIT
+        and text[0] not in _PUNCTUATION
+        and all(map(is_name_character, text))
+    )
+
+
+def is_name_character(character: str) -> bool:
+    """Tell whether a name may have this character."""
+    return character.isascii() and (character.isalnum() or character in _PUNCTUATION)

@@ -1,0 +1,151 @@
+"""The time of a run: how long it may take in all, and how long without getting on.
+
+Getting on is what shows in proc(5): a process of the container has written something, to whatever,
+or they have used at least a twentieth of one processor since then. So output to a file
+counts as much as to a terminal, and a loop that only looks whether something has happened does not.
+
+Off the start path: loaded where time is limited.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from xbuild.errors import TimedOut
+from xbuild.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from xbuild.plan.lifecycle import LimitTime
+
+_LONGEST_TICK_S = 1.0
+_TICKS_IN_IDLE = 8
+_LEAST_SHARE = 0.05  # of one processor: an emulated sleep(1) each second takes up to 0.03
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Activity(Record):
+    """What the processes of a container have done: characters written, clock ticks used."""
+
+    written: int
+    ticks: int
+
+
+class Deadline:
+    """A block in which SIGALRM looks at the clock, and ends a child that is out of time."""
+
+    def __init__(self, limit: LimitTime, pid: int) -> None:
+        self._limit = limit
+        self._pid = pid
+        self._why = ""
+        self._kill_at = 0.0
+
+    def __enter__(self) -> Deadline:
+        self._pidfd = os.pidfd_open(self._pid)
+        self._began = self._progress = self._looked = time.monotonic()
+        self._activity = Activity(0, 0)
+        times = [self._limit.total_s, self._limit.idle_s]
+        shortest = min(each for each in [*times, self._limit.kill_s] if each is not None)
+        self._tick_s = min(_LONGEST_TICK_S, shortest / _TICKS_IN_IDLE)
+        self._handler = signal.signal(signal.SIGALRM, lambda *_: self._look())
+        signal.setitimer(signal.ITIMER_REAL, self._tick_s, self._tick_s)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+        os.close(self._pidfd)
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether it was time that ended the run, or is about to."""
+        return bool(self._why)
+
+    def raise_if_passed(self) -> None:
+        """Raise TimedOut if it was time that ended the run."""
+        if self._why:
+            raise TimedOut(f"Time is up: {self._why}")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        was_away = now - self._looked > 2 * _LONGEST_TICK_S + self._tick_s
+        self._looked = now
+        if self._why:
+            if now >= self._kill_at:
+                self._send(signal.SIGKILL)
+            return
+        total_s, idle_s = self._limit.total_s, self._limit.idle_s
+        if total_s is not None and now - self._began >= total_s:
+            self._end(now, f"the run has taken {total_s:g} s (--timeout)")
+        elif idle_s is not None:
+            self._look_for_progress(now, idle_s, was_away=was_away)
+
+    def _look_for_progress(self, now: float, idle_s: float, *, was_away: bool) -> None:
+        activity, before = activity_below(self._pid), self._activity
+        share = (activity.ticks - before.ticks) / _TICKS_PER_S / (now - self._progress)
+        if was_away or activity.written != before.written or share >= _LEAST_SHARE:
+            self._progress, self._activity = now, activity
+            return
+        if share < 0:  # a process has ended, and nobody has its ticks
+            self._activity = activity
+        if now - self._progress >= idle_s:
+            self._end(now, f"nothing has moved for {idle_s:g} s (--idle-timeout)")
+
+    def _end(self, now: float, why: str) -> None:
+        self._why = why
+        self._kill_at = now + self._limit.kill_s
+        self._send(signal.SIGTERM)
+        self._send(signal.SIGCONT)  # one that is stopped could not heed it
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+
+def activity_below(pid: int) -> Activity:
+    """Return what was done in the PID namespace that process ``pid`` gives to its children.
+
+    Found by namespace and not by parents: where proc is mounted with hidepid, process 1 of an
+    ordinary user's container is not to be seen.
+    """
+    written = ticks = 0
+    with suppress(OSError):
+        namespaces = set(_namespaces_below(pid))
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError, ValueError):
+                if os.readlink(f"/proc/{entry}/ns/pid") in namespaces:
+                    ticks += _ticks(entry)
+                    written += _written(entry)
+    return Activity(written, ticks)
+
+
+def _namespaces_below(pid: int) -> Iterator[str]:
+    """Yield the PID namespaces that a process and its children give to their children."""
+    with suppress(OSError):
+        yield os.readlink(f"/proc/{pid}/ns/pid_for_children")
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            children = file.read().split()
+        for child in children:
+            yield os.readlink(f"/proc/{child}/ns/pid_for_children")
+
+
+def _ticks(pid: str) -> int:
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
+
+
+def _written(pid: str) -> int:
+    with open(f"/proc/{pid}/io", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("wchar")).split()[1])

@@ -1,0 +1,116 @@
+"""A container without anybody's terminal: its launcher is on its own, and its output in a log."""
+
+from __future__ import annotations
+
+import marshal
+import os
+from typing import TYPE_CHECKING
+
+from xbuild.errors import EXIT_FAILED, SetupFailed, XbuildError
+from xbuild.sandbox.console import Console, Log, log_path
+from xbuild.sandbox.container import Container
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
+
+    from xbuild.plan.steps import Plan
+    from xbuild.sandbox.assembly import Lines
+    from xbuild.sandbox.container import Watched
+    from xbuild.sandbox.entry import Standing
+    from xbuild.sandbox.terminal import Relay
+
+
+class DetachedContainer(Container):
+    """A run whose launcher is a process of its own, which calls ``begun`` with its name."""
+
+    def __init__(self, plan: Plan, begun: Callable[[str], None]) -> None:
+        super().__init__(plan)
+        self._call_begun = begun
+        self._begun: Callable[[], None] = lambda: None
+
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+        return Console(lambda: self._begun()) if terminal else None
+
+    def _attend(
+        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+    ) -> None:
+        entry = standing.entry
+        assert entry is not None  # it was required
+        log = Log(log_path(entry.name))
+
+        def begun() -> None:
+            if lines.reports.receive() is None:
+                self._call_begun(entry.name)
+                for number in (1, 2):
+                    os.dup2(log.fd, number)
+
+        self._begun = begun
+        if isinstance(console, Console):
+            console.open(log, entry)
+            console.run(watched.has_ended)
+        else:
+            begun()
+
+
+def detach(plan: Plan) -> str:
+    """Start a container that outlives this process, and return its name once its command runs.
+
+    Raises what Container.run does, and SetupFailed where its log cannot be written.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _be_launcher(plan, writing)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        answer = _receive(pipe)
+    match answer:
+        case ("begun", str(name)):
+            return name
+        case ("failed", str(message), str(hint), int(status)):
+            error = XbuildError(message, hint)
+            error.exit_status = status
+            raise error
+        case _:
+            raise SetupFailed("The container ended before its command began")
+
+
+def _send(writing: int, answer: tuple[str | int, ...]) -> None:
+    content = marshal.dumps(answer)
+    os.write(writing, len(content).to_bytes(4, "little") + content)
+    os.close(writing)
+
+
+def _receive(pipe: BinaryIO) -> tuple[Any, ...]:
+    """Return an answer, or an empty one at the end of file (Any: as it was sent).
+
+    There may be no such end while the container lives: its supervisor has the pipe as well.
+    """
+    content = pipe.read(int.from_bytes(pipe.read(4), "little"))
+    answer: tuple[Any, ...] = marshal.loads(content) if content else ()
+    return answer
+
+
+def _be_launcher(plan: Plan, writing: int) -> None:
+    status = EXIT_FAILED
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(null, number)
+
+        def begun(name: str) -> None:
+            _send(writing, ("begun", name))
+
+        status = DetachedContainer(plan, begun).run()
+    except XbuildError as error:
+        status = error.exit_status
+        try:
+            _send(writing, ("failed", error.message, error.hint, error.exit_status))
+        except OSError:
+            os.write(2, f"xbuild: {error.message}\n".encode())  # it has begun: into the log
+    finally:
+        os._exit(status)

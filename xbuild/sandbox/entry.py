@@ -1,0 +1,258 @@
+"""The entry of a running container: a locked file and a socket, in a directory of its owner's.
+
+``NAME.entry`` has lines KEY=VALUE and is locked (flock(2)) as long as the container lives, by the
+very file that process 1 keeps open: an entry that can be locked is stale, whatever process numbers
+say. At ``NAME.control`` process 1 listens for commands that join (``service``). Both are removed at
+the end; after a SIGKILL, by whoever meets them next.
+
+On the start path: making an entry. Reading those of others is in ``listing``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from xbuild.errors import NameTaken, SetupFailed
+from xbuild.plan.lifecycle import Enlist, LockTree
+from xbuild.sandbox import _unix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import Plan
+
+ENTRY, CONTROL, CONSOLE = ".entry", ".control", ".console"
+_ATTEMPTS = 10000
+
+
+def state_directory() -> str:
+    """Return where this user's entries are: they vanish with the machine's or session's end."""
+    uid = os.geteuid()
+    if uid == 0:
+        return "/run/xbuild"
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    for place in (given, f"/run/user/{uid}"):
+        if place.startswith("/") and os.access(place, os.W_OK | os.X_OK):
+            return f"{place}/xbuild"
+    return f"/tmp/xbuild-{uid}"
+
+
+def open_state_directory(*, make: bool) -> int:
+    """Return an O_PATH descriptor of the directory, to which its owner alone may write.
+
+    Raises OSError: PermissionError where it is somebody else's.
+    """
+    path = state_directory()
+    if make:
+        _make_directory(path)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags)
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        os.close(fd)
+        raise PermissionError(1, "others may write to it", path)
+    return fd
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+
+
+class Entry:
+    """This process's own entry. ``control`` listens; ``name`` is what became of the name."""
+
+    def __init__(self, step: Enlist, plan: Plan) -> None:
+        """Make it. Raises NameTaken, OSError."""
+        self._directory = open_state_directory(make=True)
+        try:
+            self._fd = os.open(
+                ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._directory
+            )
+            _unix.flock(self._fd, _unix.LOCK_EX | _unix.LOCK_NB)
+            os.write(self._fd, _describe(step, plan))
+            self.name = self._claim(step)
+        except (OSError, NameTaken):
+            os.close(self._directory)
+            raise
+        self._remove(self.name + CONTROL)  # of one that was killed
+        try:
+            self.control = _unix.listen_at(self.socket_path(CONTROL))
+        except OSError:
+            self.end(None)
+            raise
+
+    def socket_path(self, suffix: str) -> str:
+        """Return a path short enough for a socket's address, however deep the directory is."""
+        return f"/proc/self/fd/{self._directory}/{self.name}{suffix}"
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return what process 1 keeps, that the entry be locked as long as it lives."""
+        return (self._fd,)
+
+    def end(self, status: int | None) -> None:
+        """Remove it; those who wait read the exit status in the file that they have open."""
+        if status is not None:
+            os.write(self._fd, f"status={status}\n".encode())
+        for suffix in (CONTROL, CONSOLE, ENTRY):
+            self._remove(self.name + suffix)
+        os.close(self._fd)
+        os.close(self._directory)
+        try:
+            os.rmdir(state_directory())
+        except OSError:
+            return  # others are listed
+
+    def _claim(self, step: Enlist) -> str:
+        source = f"/proc/self/fd/{self._fd}"
+        for number in range(1, _ATTEMPTS):
+            name = step.name if number == 1 else f"{step.name}-{number}"
+            while True:
+                try:
+                    os.link(source, name + ENTRY, dst_dir_fd=self._directory, follow_symlinks=True)
+                except FileExistsError:
+                    if remove_stale(self._directory, name):
+                        continue
+                    break
+                return name
+            if step.is_given:
+                break
+        raise NameTaken(
+            f"A container named {step.name} is running already",
+            "xbuild ps lists them; choose another --name",
+        )
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._directory)
+        except FileNotFoundError:
+            return
+
+
+def remove_stale(directory: int, name: str) -> bool:
+    """Remove the entry of a container that is dead; False for one that lives.
+
+    Whoever removes one holds its lock, and makes sure that it still is what the name leads to.
+    """
+    try:
+        fd = os.open(name + ENTRY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    try:
+        _unix.flock(fd, _unix.LOCK_EX | _unix.LOCK_NB)
+        there = os.stat(name + ENTRY, dir_fd=directory, follow_symlinks=False)
+        if there.st_ino == os.fstat(fd).st_ino:
+            for suffix in (CONTROL, CONSOLE, ENTRY):
+                try:
+                    os.unlink(name + suffix, dir_fd=directory)
+                except FileNotFoundError:
+                    continue
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+class Standing:
+    """What the launcher has for a run's whole life: a lock on the tree, and an entry.
+
+    ``control`` is where those ask who join, -1 where nobody can; ``locks`` are to be kept open by
+    process 1. ``status``: how the run ended, once that is known.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._entry: Entry | None = None
+        self._tree_locks: tuple[int, ...] = ()
+        self.control = -1
+        self.status: int | None = None
+
+    def __enter__(self) -> Standing:
+        """Take both. Raises TreeLocked, NameTaken, SetupFailed."""
+        for step in self._plan.steps:
+            if isinstance(step, LockTree):
+                self._tree_locks = lock_tree(step)
+            elif isinstance(step, Enlist):
+                self._enlist(step)
+        return self
+
+    def _enlist(self, step: Enlist) -> None:
+        try:
+            self._entry = Entry(step, self._plan)
+        except NameTaken:
+            self.__exit__()
+            raise
+        except OSError as error:
+            if not step.is_required:
+                return  # a run that nobody named can do without
+            raise SetupFailed(
+                f"Cannot list the container in {state_directory()}: {error.strerror}",
+                "nobody but you may write to it, and its file system must have locks",
+            ) from error
+        self.control = self._entry.control
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry; None where none could be made."""
+        return self._entry
+
+    @property
+    def locks(self) -> tuple[int, ...]:
+        """Return what process 1 keeps open, so that all is held until nothing is left of it."""
+        entry = () if self._entry is None else self._entry.descriptors()
+        return (*self._tree_locks, *entry)
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._entry is not None:
+            self._entry.end(self.status)
+        for fd in self._tree_locks:
+            os.close(fd)
+
+
+def lock_tree(step: LockTree) -> tuple[int, ...]:
+    """Lock a tree; returns the descriptor that holds the lock, or none where there are no locks.
+
+    Raises TreeLocked, and SetupFailed where it was to be had alone and cannot be locked.
+    """
+    try:
+        fd = os.open(step.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return _without_lock(step, error)
+    operation = _unix.LOCK_EX if step.is_exclusive else _unix.LOCK_SH
+    try:
+        _unix.flock(fd, operation | _unix.LOCK_NB)
+    except BlockingIOError:
+        from xbuild.sandbox.contention import lock_patiently  # off the start path
+
+        lock_patiently(step, fd)
+    except OSError as error:
+        os.close(fd)
+        return _without_lock(step, error)
+    return (fd,)
+
+
+def _without_lock(step: LockTree, error: OSError) -> tuple[int, ...]:
+    if step.is_exclusive:
+        raise SetupFailed(
+            f"Cannot lock {step.tree}: {error.strerror}", "do without --exclusive"
+        ) from error
+    return ()
+
+
+def _describe(step: Enlist, plan: Plan) -> bytes:
+    pairs = [
+        ("tree", step.tree),
+        ("is_ephemeral", str(int(step.is_ephemeral))),
+        ("has_console", str(int(step.has_console))),
+        *(("argv", word) for word in plan.command.argv if not plan.command.is_only_held),
+    ]
+    return b"".join(_line(key, value) for key, value in pairs)
+
+
+def _line(key: str, value: str) -> bytes:
+    plain = os.fsencode(value).replace(b"\\", rb"\\").replace(b"\n", rb"\n")
+    return key.encode() + b"=" + plain + b"\n"

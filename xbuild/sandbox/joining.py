@@ -1,0 +1,173 @@
+"""Running a command in a container that is running already: the side of who asks.
+
+What process 1 does about it, and what is said between the two, is in ``service``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import marshal
+import os
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from xbuild.errors import ContainerFailed
+from xbuild.plan.make import DEFAULT_PATH
+from xbuild.plan.steps import Exec, Plan
+from xbuild.record import GuestPath, Record
+from xbuild.sandbox.channel import Reports
+from xbuild.sandbox.entry import CONTROL
+from xbuild.sandbox.failure import explain_report
+from xbuild.sandbox.listing import connect
+from xbuild.sandbox.signals import Forwarding
+from xbuild.sandbox.terminal import Relay
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from xbuild.sandbox.listing import Running
+
+_KILLED = 128 + signal.SIGKILL
+_ANSWER_BYTES = 4096
+_PATIENCE_S = 30.0
+
+
+class Joining(Record):
+    """What a command that joins has of its own; None is as the container's command has it.
+
+    ``environment`` is added to the container's. ``terminal`` lists which descriptors become the
+    pseudo-terminal that was asked for.
+    """
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: GuestPath | None = None
+    fallback: GuestPath | None = None
+    account: tuple[int, int, tuple[int, ...]] | None = None  # uid, gid, groups
+    terminal: tuple[int, ...] = ()
+
+    def marshalled(self) -> bytes:
+        """Return the fields as Service reads them."""
+        return marshal.dumps(tuple(getattr(self, name) for name in self.__match_args__))
+
+
+def join(running: Running, joining: Joining) -> int:
+    """Run a command in a container and return its exit status, as Container.run does.
+
+    Raises ContainerFailed where the container does not take it, CommandNotFound and
+    CommandNotExecutable.
+    """
+    try:
+        connection = connect(running.name, CONTROL)
+    except OSError as error:
+        raise _gone(running) from error
+    with connection:
+        relay = Relay(joining.terminal) if joining.terminal else None
+        primary, path = (-1, "") if relay is None else _new_terminal(running, connection, relay)
+        _start(running, connection, joining, path)
+        with Forwarding() as forwarding:
+            forwarding.begin_by(lambda number: _send(connection, ("signal", number)))
+            if relay is not None:
+                _wake_on(connection)
+                relay.run_on(primary, lambda: _is_ready(connection))
+                relay.close()
+            answer = _answer(connection)
+    return int(answer[1]) if answer[:1] == ("status",) else _KILLED
+
+
+def _new_terminal(running: Running, connection: socket.socket, relay: Relay) -> tuple[int, str]:
+    _send(connection, ("terminal",))
+    connection.settimeout(_PATIENCE_S)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(connection, _ANSWER_BYTES, 1)
+    except TimeoutError:
+        raise _deaf(running) from None
+    except OSError as error:
+        raise _gone(running) from error
+    connection.settimeout(None)
+    match marshal.loads(message) if message else ():
+        case ("terminal", str(path)) if descriptors:
+            relay.sender.furnish(descriptors[0])
+            return descriptors[0], path
+        case ("failed", int(errno)):
+            raise ContainerFailed(
+                f"No terminal can be had in container {running.name}: {os.strerror(errno)}"
+            )
+        case _:
+            raise _gone(running)
+
+
+def _start(running: Running, connection: socket.socket, joining: Joining, path: str) -> None:
+    reports = Reports()
+    with open(os.memfd_create("joining"), "wb") as file:
+        file.write(joining.marshalled())
+        file.flush()
+        descriptors = [file.fileno(), *reports.descriptors(), 0, 1, 2]
+        socket.send_fds(connection, [marshal.dumps(("start", path))], descriptors)
+    reports.close_sender()
+    if not reports.wait(_PATIENCE_S):
+        raise _deaf(running)
+    report = reports.receive()
+    if report is not None:
+        raise explain_report(report, _as_plan(running, joining))
+    if _is_ready(connection):
+        answer = _answer(connection, socket.MSG_PEEK)
+        if answer[:1] == ("failed",):
+            raise ContainerFailed(
+                f"Container {running.name} cannot start a process: {os.strerror(answer[1])}",
+                "a limit on processes or memory is reached: its own, or this session's (ulimit -u)",
+            )
+        if not answer:
+            raise _gone(running)
+
+
+def _as_plan(running: Running, joining: Joining) -> Plan:
+    """Return what failed as a plan of one step, which a report can point to."""
+    directory = joining.directory or GuestPath("/")
+    environment = (("PATH", DEFAULT_PATH), *joining.environment)
+    return Plan(running.tree, (Exec(joining.argv, environment, directory),))
+
+
+def _gone(running: Running) -> ContainerFailed:
+    return ContainerFailed(f"Container {running.name} has just ended", "xbuild ps lists the others")
+
+
+def _deaf(running: Running) -> ContainerFailed:
+    return ContainerFailed(
+        f"Container {running.name} does not answer",
+        "it is stopped (SIGSTOP), or the guest has ended what serves those who join",
+    )
+
+
+def _send(connection: socket.socket, message: tuple[Any, ...]) -> None:
+    """Send a message; one that comes too late is lost (Any: strings and numbers)."""
+    try:
+        connection.send(marshal.dumps(message))
+    except OSError:
+        return
+
+
+def _answer(connection: socket.socket, flags: int = 0) -> tuple[Any, ...]:
+    """Wait for an answer; an empty one once the other side is gone (Any: as it was sent)."""
+    try:
+        content = connection.recv(_ANSWER_BYTES, flags)
+    except ConnectionResetError:
+        return ()
+    answer: tuple[Any, ...] = marshal.loads(content) if content else ()
+    return answer
+
+
+def _is_ready(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _wake_on(connection: socket.socket) -> None:
+    """Have a signal interrupt the relay when something comes, for it polls other things."""
+    signal.signal(signal.SIGIO, lambda *_: None)
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags | os.O_ASYNC)
