@@ -58,7 +58,7 @@ def test_the_compilers_are_native(tree: CompilerTree) -> None:
     done = tree.runner.run(
         "--native", "--dry-run", "--json", tree.path, "true", env=tree.environment()
     )
-    (step,) = [s for s in json.loads(done.stdout)["steps"] if s["step"] == "substitute"]
+    (step,) = [s for s in json.loads(done.stdout)["steps"] if s["step"] == "Substitute"]
     names = {os.path.basename(each["path"]) for each in step["substitutions"]}
     assert {"cc1", "cc1plus", "lto1", "aarch64-linux-gnu-as", "aarch64-linux-gnu-ld.bfd"} <= names
     assert {each["verdict"] for each in step["substitutions"]} == {"identical"}

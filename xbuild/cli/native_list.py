@@ -19,7 +19,7 @@ SCHEMA = "xbuild.native/1"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--verbose", is_flag=True, help="Show every tool with its verdict.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/native.md).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (see docs/json.md).")
 def command(verbose: bool, as_json: bool) -> int:
     """List the sets of native tools, each checked for damage, with what was proven of them."""
     sets, unreadable = list_toolsets()

@@ -93,14 +93,15 @@ def native_place(name: str) -> HostPath:
 
 def _links(frontend: str, names: tuple[str, ...]) -> HostPath:
     """Return a directory with a link of each name and its own, made once for the same names."""
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    links = (frontend, *names)
+    digest = hashlib.sha256("\n".join(links).encode()).hexdigest()[:16]
     place = native_place(f"masquerade/{frontend}-{digest}")
     if os.path.isdir(place):
         return place
     os.makedirs(os.path.dirname(place), exist_ok=True)
     work = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(place))
     try:
-        for name in (frontend, *names):
+        for name in links:
             os.symlink(f"{INSIDE}/usr/bin/{frontend}", f"{work}/{name}")
         os.chmod(work, 0o755)
         os.rename(work, place)

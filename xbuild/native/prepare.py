@@ -63,9 +63,13 @@ def prepare(
         directory = native_directory()
         if directory is None:
             raise ProviderError("No place for native tools: HOME is not set", "set XDG_CACHE_HOME")
+        # What is published is whole: who needs nothing new does not wait for who makes another.
+        known = None if again else _known(directory, subject.recipe, _silent)
+        if known is not None:
+            return Prepared(known, is_new=False)
         with _explaining_full_disk(directory), locked(directory, progress):
-            known = None if again else find_by_recipe(directory, subject.recipe)
-            if known is not None and _is_sound(known, progress):
+            known = None if again else _known(directory, subject.recipe, progress)
+            if known is not None:
                 return Prepared(known, is_new=False)
             return Prepared(_make(reader, subject, directory, progress), is_new=True)
 
@@ -117,6 +121,15 @@ def _recipe(arch: Arch, machine: str, origin: Origin, programs: tuple[Program, .
     lines = [FORMAT, arch.name, machine, origin.key]
     lines += [f"{p.path} {p.sha256} {p.wanted.name} {p.wanted.revision}" for p in programs]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _known(directory: HostPath, recipe: str, progress: Progress) -> Toolset | None:
+    toolset = find_by_recipe(directory, recipe)
+    return toolset if toolset is not None and _is_sound(toolset, progress) else None
+
+
+def _silent(_text: str, _fraction: float | None) -> None:
+    """Leave the words to who makes a set."""
 
 
 def _is_sound(toolset: Toolset, progress: Progress) -> bool:

@@ -108,7 +108,7 @@ def _program(
     reader: DirectoryReader, arch: Arch, origin: _Origin, path: GuestPath
 ) -> Program | None:
     role = origin.role(os.path.basename(path))
-    if role is None:
+    if role is None or path.endswith(".so"):
         return None
     try:
         entry = reader.lookup(path)

@@ -48,8 +48,11 @@ class Role(Record):
 
 
 _DRIVER = Role("driver", drops_preload=True, emulate_for=EMULATE_FOR)
-# A plugin is the target's code; what is offloaded, a cross compiler may be built without.
-_COMPILER = Role("compiler", drops_preload=True, emulate_for=("-fplugin", "-fopenmp", "-fopenacc"))
+# A plugin is the target's code; what is offloaded, a cross compiler may be built without; with -v,
+# each names directories that are not there in its own way.
+_COMPILER = Role(
+    "compiler", drops_preload=True, emulate_for=("-fplugin", "-fopenmp", "-fopenacc", "-v")
+)
 
 # Programs of packages that are the same for all architectures, by package.
 _PLAIN: dict[str, Role] = {
