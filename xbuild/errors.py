@@ -92,6 +92,48 @@ class BinfmtError(XbuildError):
     """The binfmt_misc registry refused or does not serve."""
 
 
+# toolset
+
+
+class ToolsetError(XbuildError):
+    """A set of native tools that cannot serve."""
+
+
+class NoDispatcher(ToolsetError):
+    """An interpreter or a host for which native programs cannot be chosen at exec."""
+
+
+class ToolsetMissing(ToolsetError):
+    """No set was prepared for this tree."""
+
+
+class ToolsetDamaged(ToolsetError):
+    """A set whose files are not what its manifest says."""
+
+
+# native
+
+
+class DistccRefused(XbuildError):
+    """A distcc server that cannot be reached, or has other compilers."""
+
+
+class CorpusFailed(XbuildError):
+    """The corpus cannot run in a tree, so that nothing can be proven of its native tools."""
+
+
+class ProviderError(XbuildError):
+    """Native tools cannot be had for a tree: the message says what lacks or differs."""
+
+
+class ProviderUnsuitable(ProviderError):
+    """Programs of a provider that cannot be relocated, or lack what they need."""
+
+
+class ToolRefused(ProviderError):
+    """A native program that is not the tree's own built for this host."""
+
+
 # plan
 
 

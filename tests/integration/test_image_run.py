@@ -278,6 +278,14 @@ def test_certificate_covers_an_image(root: Runner, image: HostPath) -> None:
     assert "0 loop devices" in done.stderr
 
 
+def test_block_map_that_will_not_fit_is_said(root: Runner, image: HostPath) -> None:
+    block_map = f"{image.removesuffix('.img')}.bmap"
+    Path(block_map).write_text("")
+    said = f"{block_map} will not fit any more: xbuild image pack makes a new one"
+    assert said in notes(root.run(image, "true"))
+    assert said not in notes(root.run("--ephemeral", image, "true"))
+
+
 def test_symlinked_image(root: Runner, image: HostPath, tmp_path: Path) -> None:
     os.symlink("pi.img", tmp_path / "link.img")
     assert root.output(str(tmp_path / "link.img"), "cat", "/home/pi/note") == "at home\n"

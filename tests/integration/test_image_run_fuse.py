@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -222,15 +223,31 @@ def test_device_that_may_not_be_opened(user_of: Callable[..., Runner], place: Pa
     assert "chmod 666 /dev/fuse" in done.stderr
 
 
-def test_program_that_cannot_serve_is_quoted(user_of: Callable[..., Runner], place: Path) -> None:
-    """It knows no file system of a later feature, and says so."""
-    runner = user_of("range")
-    image = owned(make_image(place / "one.img", layout=[root_part()]), runner)
-    with open(image, "r+b") as file:  # s_feature_incompat: a bit that nobody has
-        file.seek(MIB + 1024 + 0x60)
-        bits = int.from_bytes(file.read(4), "little") | 1 << 30
-        file.seek(MIB + 1024 + 0x60)
-        file.write(bits.to_bytes(4, "little"))
-    done = runner.run(image, "true")
+def test_program_that_cannot_serve_is_quoted(ranged: Runner, image: HostPath) -> None:
+    show = ["dumpe2fs", f"{image}?{FILESYSTEM}"]
+    text = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Inode bitmap at (\d+)", text)
+    assert found is not None
+    with open(image, "r+b") as file:  # no longer what its checksum says
+        file.seek(MIB + int(found[1]) * 4096 + 100)
+        file.write(b"\x55")
+    done = ranged.run(image, "true")
     assert done.returncode == 125
+    assert f"fuse2fs cannot serve partition 1 of {image}: " in done.stderr
+    assert "Inode bitmap checksum does not match" in done.stderr
     assert_free(image)
+    assert ranged.run("--fsck", image, "true").returncode == 0
+
+
+def test_image_on_a_full_disk(ranged: Runner, image: HostPath, place: Path) -> None:
+    disk = place / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size=10m none "$1" && cp -p "$2" "$1/full.img" && shift 2 && "$@"; '
+    script += f"e2fsck -fy '{disk}/full.img?{FILESYSTEM}'; exit $?"
+    write = "dd if=/dev/zero of=/root/zeros bs=64k count=200; sync"
+    run = ranged.user.argv(ranged.argv(f"{disk}/full.img", "sh", "-c", write))
+    argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", str(disk), image]
+    done = subprocess.run([*argv, *run], capture_output=True, text=True, check=False)
+    assert f"written back to partition 1 of {disk}/full.img: it was left with errors" in done.stderr
+    assert "is the disk that the image is on full" in done.stderr
+    assert done.returncode == 1, done.stdout  # e2fsck corrected it

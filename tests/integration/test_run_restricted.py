@@ -207,6 +207,14 @@ def test_working_directory_that_is_gone(runner: Runner) -> None:
         assert ("the working directory was removed" in done.stderr) == (status == 2)
 
 
+@pytest.mark.parametrize("words", ["who x", "doctor x", "inspect x", "image pack x"])
+def test_no_command_needs_a_working_directory_to_say_so(root: Runner, words: str) -> None:
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    done = root.user.run(["sh", "-c", script, "sh", *root.xbuild, *words.split()])
+    assert done.returncode in (1, 2, 125)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(("option", "status"), [("noexec", 126), ("ro", 0), ("nosuid", 0)])
 def test_tree_mounted_with_restrictions(
     runner: Runner, surrounded: Surroundings, option: str, status: int

@@ -114,6 +114,26 @@ def test_loop_device_left_behind_is_shown_and_released(
     assert root.run(image, "true").returncode == 0
 
 
+def test_loop_device_of_a_loop_device_counts(
+    xbuild: Xbuild, image: HostPath, left_behind: str, tmp_path: Path
+) -> None:
+    """mount -o offset= of a block device makes one."""
+    place = tmp_path / "mnt"
+    place.mkdir()
+    command = ["losetup", "-f", "--show", left_behind]
+    upper = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    script = f"mount {upper} {place}; echo there; exec sleep 60"
+    with running(lambda: _shell(f"exec unshare -m sh -c '{script}'")):
+        uses = [(use["kind"], use["place"]) for use in _uses(xbuild, image)]
+    assert [use for use in uses if use[0] != "process"] == [
+        ("mount", str(place)),
+        ("loop", upper),
+        ("loop", left_behind),
+    ]
+    assert xbuild("image", "release", "--yes", image).returncode == 0
+    assert_free(image)
+
+
 def test_image_in_a_tree_counts(xbuild: Xbuild, image: HostPath, left_behind: str) -> None:
     uses = _uses(xbuild, os.path.dirname(image))
     assert left_behind in [use["place"] for use in uses]

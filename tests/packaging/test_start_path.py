@@ -47,3 +47,10 @@ def _run(script: str) -> frozenset[str]:
         cwd=os.sep,
     )
     return frozenset(answer.stdout.split())
+
+
+def test_native_tools_are_loaded_where_they_are_asked_for_alone() -> None:
+    imports = "".join(f"import {module}; " for module in START_PATH)
+    loaded = _run(f"import sys; sys.path.insert(0, {CHECKOUT!r}); {imports}print(*sys.modules)")
+    assert not [name for name in loaded if name.startswith(("xbuild.toolset", "xbuild.native"))]
+    assert not loaded & {"xbuild.plan.native", "xbuild.sandbox.substitute", "hashlib"}

@@ -6,10 +6,11 @@ nothing here imports click before that is decided. Commands themselves do not be
 
 from __future__ import annotations
 
+import os
 import sys
 
 from xbuild.cli.output import complain, discard_output, prepare_streams
-from xbuild.errors import EXIT_SIGNAL_BASE, XbuildError
+from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, XbuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ else:
     import _signal as signal  # signal itself imports enum
 
 _OWN_PARSERS = ("exec", "start", "hold", "unit")  # as run: what follows a target is a command's
+_ELSEWHERE = "cd somewhere, or begin it with a slash"
 
 
 def main() -> int:
@@ -44,7 +46,20 @@ def call_reporting(dispatch: Dispatch, arguments: list[str]) -> int:
         return _settle_output(EXIT_SIGNAL_BASE + signal.SIGINT)
     except BrokenPipeError:
         return _settle_output(EXIT_SIGNAL_BASE + signal.SIGPIPE)
+    except FileNotFoundError as error:
+        if error.filename is not None or _has_working_directory():
+            raise
+        complain("A path is relative to the working directory, which was removed", _ELSEWHERE)
+        return _settle_output(EXIT_USAGE)
     return status
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _settle_output(status: int) -> int:

@@ -13,11 +13,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    Takes = Literal["nothing", "one", "many"]
+    Takes = Literal["nothing", "one", "many"]  # "one" with ``implied``: a value by = or none
 
 
 class Option(Record):
-    """One option: ``names`` long first, ``metavar`` of its value, ``choices`` where closed."""
+    """One option: ``names`` long first, ``metavar`` of its value, ``choices`` where closed.
+
+    One with an ``implied`` value takes another by ``=`` alone, so that a tree may follow it.
+    """
 
     names: tuple[str, ...]
     takes: Takes
@@ -25,6 +28,7 @@ class Option(Record):
     metavar: str = ""
     choices: tuple[str, ...] = ()
     in_profile: bool = True
+    implied: str = ""
 
     @property
     def key(self) -> str:
@@ -88,6 +92,27 @@ OPTIONS = (
     ),
     Option(("--interpreter",), "one", "Use this static qemu-user.", "PATH"),
     Option(("--cpu",), "one", "The processor that qemu emulates (its -cpu).", "MODEL"),
+    Option(
+        ("--native",),
+        "one",
+        "Let native programs stand in for the tree's compilers and tools [exact].",
+        "exact|fast|off",
+        ("exact", "fast", "off"),
+        implied="exact",
+    ),
+    Option(
+        ("--ccache",),
+        "one",
+        "With native tools: cache what is compiled [in xbuild's cache].",
+        "DIR",
+        implied="default",
+    ),
+    Option(
+        ("--distcc",),
+        "one",
+        "With native tools: compile on other machines as well.",
+        "HOST[:PORT][/N],...",
+    ),
     Option(
         ("--binfmt",),
         "one",
@@ -228,7 +253,9 @@ def _take_option(word: str, rest: list[str], parsed: Parsed, options: tuple[Opti
         if has_value:
             rest.insert(0, "-" + value)  # a cluster such as -xh
         return
-    if not has_value:
+    if not has_value and option.implied:
+        value = option.implied
+    elif not has_value:
         if not rest:
             raise UsageError(f"{name} needs a value: {option.metavar}")
         value = rest.pop(0)

@@ -36,11 +36,20 @@ def main(arguments: list[str]) -> int:
     if not parsed.target:
         raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
     request = build_request(parsed)
+    frontends = (parsed.one("ccache"), parsed.one("distcc"))
+    if frontends != (None, None):
+        from xbuild.cli.frontends import check_frontends, with_frontends  # off the start path
+
+        request, notes = with_frontends(request, *frontends)
+        for text in notes:
+            note(text)
     if "dry_run" in parsed.flags:
         return print_plan(request, parsed)
     if "json" in parsed.flags:
         raise UsageError("--json goes with --dry-run")
     plan = plan_request(request, remember=True)
+    if frontends != (None, None):
+        check_frontends(plan, *frontends)
     for text in plan.notes:
         note(text)
     if "certify" in parsed.flags:

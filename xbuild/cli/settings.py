@@ -14,7 +14,7 @@ from xbuild.record import HostPath
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
-    from xbuild.plan.request import BinfmtChoice, UsersChoice
+    from xbuild.plan.request import BinfmtChoice, NativeChoice, UsersChoice
 
 DEFAULT_PROFILE = "default"  # applies without being asked for where a user or root has one
 SETTINGS_SUFFIX = ".xbuild.toml"
@@ -61,6 +61,7 @@ def build_request(parsed: Parsed) -> Request:
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
         interpreter=None if interpreter is None else on_host(interpreter),
+        native=_native(parsed.one("native")),
         cpu=parsed.one("cpu"),
         terminal=terminal,
         term=os.environ.get("TERM") if terminal else None,
@@ -158,6 +159,12 @@ def _binfmt(value: str | None) -> BinfmtChoice:
 
 def _users(value: str | None) -> UsersChoice:
     return "identity" if value == "identity" else "auto"
+
+
+def _native(value: str | None) -> NativeChoice:
+    if value == "exact":
+        return "exact"
+    return "fast" if value == "fast" else "off"
 
 
 def _capabilities(parsed: Parsed, key: str) -> tuple[str, ...]:

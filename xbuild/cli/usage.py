@@ -69,7 +69,23 @@ def _valued(option: Option) -> click.Option:
     names, multiple = list(option.names), option.takes == "many"
     if option.choices:
         choice = click.Choice(option.choices)
-        return click.Option(names, type=choice, metavar=option.metavar, help=option.help)
+        flag_value = option.implied or None  # with one, the value may be left out
+        return click.Option(
+            names,
+            type=choice,
+            metavar=option.metavar,
+            help=option.help,
+            is_flag=False,
+            flag_value=flag_value,
+        )
+    if option.implied:
+        return click.Option(
+            names,
+            metavar=option.metavar,
+            help=option.help,
+            is_flag=False,
+            flag_value=option.implied,
+        )
     if option.metavar in ("PATH", "FILE"):
         path = click.Path()
         return click.Option(

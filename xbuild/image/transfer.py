@@ -94,7 +94,8 @@ class ChecksummingReader:
             raise DamagedImage(
                 f"{self._content.image.label} is not what its block map says, "
                 f"before byte {chunk.extent.end}",
-                "one of the two is damaged or stale: fetch both again",
+                "one of the two is damaged or stale: fetch both again; if the image was changed on"
+                " purpose: xbuild image pack",
             )
         extent = Extent(chunk.extent.offset, count)
         return Chunk(extent, chunk.algorithm, before, self._hash.digest())

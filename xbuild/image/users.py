@@ -83,10 +83,7 @@ def _mounts_below(tree: str) -> Iterator[Use]:
 
 
 def _uses_of_image(image: HostPath, *, is_device: bool) -> Uses:
-    found = list(_mounts_of(image)) if is_device else []
-    found += _swaps(lambda name: name == image)
-    for loop in loops_of(image):
-        found += _uses_of_loop(loop, image)
+    found = list(_uses_of_device(image) if is_device else _uses_of_file(image))
     openers, unseen = _openers(image)
     locked = _lock_holders(image)
     for pid in locked:
@@ -95,15 +92,29 @@ def _uses_of_image(image: HostPath, *, is_device: bool) -> Uses:
     return Uses(image, tuple(found), unseen)
 
 
-def _uses_of_loop(loop: str, backing: str) -> Iterator[Use]:
-    yield from _mounts_of(loop)
-    name = os.path.basename(loop)
-    for node in _nodes_of(loop):
+def _uses_of_file(path: str) -> Iterator[Use]:
+    yield from _swaps(lambda name: name == path)
+    for loop in loops_of(path):
+        yield from _uses_of_loop(loop, path)
+
+
+def _uses_of_device(device: str) -> Iterator[Use]:
+    """Yield the uses of a disk and of its partitions, those of what is made of it first."""
+    yield from _mounts_of(device)
+    nodes = _nodes_of(device)
+    for node in nodes:
         for holder in _names(f"/sys/class/block/{os.path.basename(node)}/holders"):
             label = _text(f"{_BLOCKS}/{holder}/dm/name") or holder
             hint = f"dmsetup remove {label} (kpartx -d, vgchange -an, cryptsetup close)"
             yield Use("mapping", f"{label} is made of {node}", hint, 0, label)
-    yield from _swaps(lambda swap: swap in _nodes_of(loop))
+        for loop in loops_of(node) if os.path.exists(node) else ():
+            yield from _uses_of_loop(loop, node)
+    yield from _swaps(lambda swap: swap in nodes)
+
+
+def _uses_of_loop(loop: str, backing: str) -> Iterator[Use]:
+    yield from _uses_of_device(loop)
+    name = os.path.basename(loop)
     for pid in _openers(HostPath(loop))[0]:
         yield _process(pid, f"has {loop} open")
     marks = []

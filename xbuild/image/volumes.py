@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from xbuild.errors import TargetError, UnsupportedImage, UsageError
+from xbuild.image.content import map_paths
 from xbuild.image.program import require_program
 from xbuild.plan.disk import Volume
 from xbuild.plan.guest import locate
@@ -98,7 +100,7 @@ def state_notes(survey: ImageSurvey, volumes: tuple[Volume, ...], request: Reque
     """Return what there is to know of the file systems' state."""
     leaves_alone = request.read_only or request.ephemeral
     by_number = {part.partition.number: part.filesystem for part in survey.partitions}
-    found = []
+    found = _stale_map_notes(request)
     for volume in volumes:
         filesystem = by_number[volume.partition]
         if filesystem is not None and filesystem.is_dirty:
@@ -115,6 +117,14 @@ def state_notes(survey: ImageSurvey, volumes: tuple[Volume, ...], request: Reque
         elif request.fsck and volume.filesystem not in _CHECKS:
             found.append(f"--fsck: no program to check {volume.filesystem} is known")
     return list(dict.fromkeys(found))
+
+
+def _stale_map_notes(request: Request) -> list[str]:
+    """Return what there is to know of block maps beside an image that is written to."""
+    if request.read_only or request.ephemeral:
+        return []
+    maps = [path for path in map_paths(request.target) if os.path.exists(path)]
+    return [f"{path} will not fit any more: xbuild image pack makes a new one" for path in maps]
 
 
 def _remedy(filesystem: str, request: Request) -> str:

@@ -8,6 +8,7 @@ from xbuild.record import Record, assert_never
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap, IdRange, Owner, Plan, Step
+    from xbuild.plan.substitution import Substitution
 
 SCHEMA = "xbuild.plan/1"
 _VERB_WIDTH = 10
@@ -107,6 +108,8 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "write", f"{target} ({len(content)} characters)"
         case steps.Show(source, target):
             return "bind", f"{target} <- {source} inside (read-only)"
+        case steps.Substitute():
+            return "native", _substitutes(step)
         case steps.Pivot():
             return "pivot", "to this view, and let go of the host's root"
         case steps.MountBinfmt():
@@ -205,6 +208,31 @@ def _command(step: steps.Exec) -> str:
         words.append("on a terminal of its own")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in step.environment)
     return f"{', '.join(words)}\n{'':>{_VERB_WIDTH + 3}}with {environment}"
+
+
+def _substitutes(step: steps.Substitute) -> str:
+    about, wanted = step.about, step.substitutions
+    indent = f"\n{'':>{_VERB_WIDTH + 3}}"
+    proof = f"proven by corpus {about.corpus}" if about.corpus else "not proven"
+    lines = [
+        f"{len(wanted)} programs, {about.choice}, of set {about.digest[:12]}"
+        f" ({about.provider}; {proof}), told at exec by {step.table}",
+        *(f"{kind}: {', '.join(names)}" for kind, names in _by_kind(wanted)),
+    ]
+    reasons: dict[str, list[str]] = {}
+    for path, reason in about.emulated:
+        reasons.setdefault(reason, []).append(path.rpartition("/")[2])
+    lines += (f"emulated: {', '.join(names)}: {why}" for why, names in reasons.items())
+    return indent.join(lines)
+
+
+def _by_kind(wanted: tuple[Substitution, ...]) -> list[tuple[str, list[str]]]:
+    kinds: dict[str, list[str]] = {}
+    for each in wanted:
+        name = each.path.rpartition("/")[2]
+        is_proven = each.verdict == "identical"
+        kinds.setdefault(each.kind, []).append(name if is_proven else f"{name} ({each.reason})")
+    return list(kinds.items())
 
 
 def _marks(*, read_only: bool, recursive: bool, id_map: IdMap | None) -> str:

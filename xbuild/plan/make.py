@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Account, Guest
     from xbuild.plan.identities import Identities
+    from xbuild.plan.native import Native
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Namespace, Plan, Step
     from xbuild.tree.resolve import TreeReader
@@ -84,13 +85,18 @@ def plan_tree(
 
         host = replace(host, network=read_network())
     emulations = choose_emulation(survey, request, host, remember=remember)
+    native: Native | None = None
+    if request.native != "off":
+        from xbuild.plan.native import choose_native  # off the start path
+
+        native, emulations = choose_native(reader, request, emulations, remember=remember)
     registered = tuple(
         GuestPath(e.entry.interpreter)
         for e in emulations
         if e.entry is not None and e.interpreter is not None
     )
     guest = read_guest(reader, request, registered)
-    return make_plan(request, survey, host, guest, emulations, disk)
+    return make_plan(request, survey, host, guest, emulations, disk, native)
 
 
 def make_plan(
@@ -100,6 +106,7 @@ def make_plan(
     guest: Guest,
     emulations: tuple[Emulation, ...],
     disk: Disk | None = None,
+    native: Native | None = None,
 ) -> Plan:
     """Decide every step of one run; the tree is on ``disk`` where the target is an image. Pure.
 
@@ -108,7 +115,7 @@ def make_plan(
     ids = choose_identities(request, survey, host, disk.root.filesystem if disk else None)
     assert survey.arch is not None
     view = View(request, host, guest, ids, narrow_inodes=survey.arch.bits == 32, disk=disk)
-    view.assemble(emulations)
+    view.assemble(emulations, native)
     outer: list[Step] = []
     if ids.outer is not None:
         outer.append(steps.EnterNamespaces(("user",), ids.outer))
@@ -136,6 +143,7 @@ def make_plan(
         *view.notes,
         *_setuid_notes(request, guest),
         *_emulation_notes(survey, emulations),
+        *_cpu_notes(request, emulations),
         *_exposure_notes(host, ids, emulations),
     )
     return steps.Plan(request.target, tuple(plan), notes)
@@ -299,3 +307,17 @@ def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[
             " only static programs will start"
         )
     return notes
+
+
+def _cpu_notes(request: Request, emulations: tuple[Emulation, ...]) -> Iterator[str]:
+    """Yield what a processor model that was asked for does besides, or does not."""
+    emulated = [e.arch.name for e in emulations if e.way in ("private", "host")]
+    if request.cpu is None or len(emulated) == 1:
+        return
+    if not emulated:
+        yield "--cpu is for qemu, and nothing in this tree is emulated"
+        return
+    yield (
+        f"--cpu {request.cpu} is for every emulated architecture of this tree"
+        f" ({', '.join(emulated)}): programs of one that lacks it will not start"
+    )

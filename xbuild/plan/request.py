@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
     BinfmtChoice = Literal["auto", "private", "host"]
+    NativeChoice = Literal["off", "exact", "fast"]
     UsersChoice = Literal["auto", "identity"]
     IdmapChoice = Literal["auto", "idmap", "noidmap"]
     SeccompChoice = Literal["default", "off"]
@@ -80,6 +81,8 @@ class Request(Record):
     binfmt: BinfmtChoice = "auto"
     private_users: UsersChoice = "auto"
     interpreter: HostPath | None = None
+    native: NativeChoice = "off"
+    toolset: HostPath | None = None  # all of this set, proven or not, in place of a prepared one
     cpu: str | None = None
     terminal: tuple[int, ...] = ()
     term: str | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xbuild.plan.limits import LimitResources
     from xbuild.plan.networks import AttachUserNetwork, AttachVeth
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
+    from xbuild.plan.substitution import AboutToolset, Substitution
 
     Namespace = Literal["user", "mount", "pid", "ipc", "uts", "cgroup", "network"]
 
@@ -273,6 +274,18 @@ class Show(Record):
     owner: Owner = Owner()
 
 
+class Substitute(Record):
+    """Write the table by which the interpreter tells which programs run natively.
+
+    It holds the identities that the files have in the container's view.
+    """
+
+    table: GuestPath
+    substitutions: tuple[Substitution, ...]
+    about: AboutToolset
+    owner: Owner = Owner()
+
+
 class Pivot(Record):
     """Make the assembled view the root directory and let the host's go (pivot_root(2))."""
 
@@ -358,6 +371,7 @@ if TYPE_CHECKING:
         | Symlink
         | WriteFile
         | Show
+        | Substitute
         | Pivot
         | MountBinfmt
         | Register

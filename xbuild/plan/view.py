@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xbuild.plan.guest import Guest
     from xbuild.plan.host import Host, Mount
     from xbuild.plan.identities import Identities
+    from xbuild.plan.native import Native
     from xbuild.plan.request import OverlayRequest, Request
     from xbuild.plan.steps import Create, Step
 
@@ -75,7 +76,7 @@ class View:
         self.steps: list[Step] = []
         self.notes: list[str] = []
 
-    def assemble(self, emulations: tuple[Emulation, ...]) -> None:
+    def assemble(self, emulations: tuple[Emulation, ...], native: Native | None = None) -> None:
         """Put all steps in order."""
         if self._request.persist is not None or self._is_bare:
             self._mount_layered_root()
@@ -98,6 +99,8 @@ class View:
         self._show_registered(emulations)
         self._name_hosts()
         self._mount_requested()
+        if native is not None:
+            self._show_native(native)
         self.steps[at:at] = self._scaffolds()
 
     def _add(self, *new: Step) -> None:
@@ -324,6 +327,12 @@ class View:
                     owner=self._ids.owner,
                 )
             )
+
+    def _show_native(self, native: Native) -> None:
+        from xbuild.plan.native import native_notes, native_steps  # loaded before
+
+        self._add(*native_steps(native, self._api("/run"), self._ids.owner))
+        self.notes += native_notes(native)
 
     def _show_registered(self, emulations: tuple[Emulation, ...]) -> None:
         """Show a static interpreter wherever a host's entry without F makes the kernel look."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         | steps.Symlink
         | steps.WriteFile
         | steps.Show
+        | steps.Substitute
         | steps.Pivot
         | steps.MountBinfmt
         | steps.Register
@@ -99,6 +100,10 @@ def apply(stage: Stage, step: Ordinary) -> None:
             mounts.write_file(stage, step)
         case steps.Show():
             mounts.show(stage, step)
+        case steps.Substitute():
+            from xbuild.sandbox.substitute import write_table  # off the start path
+
+            write_table(stage, step)
         case steps.Pivot():
             stage.keep_limits()
             _forget_imports()

@@ -76,6 +76,13 @@ class Lines:
         if self.ending is not None:
             self.ending.close_sender()
 
+    def close(self) -> None:
+        """Let go of all of them in the launcher; a second call does nothing."""
+        self.close_here()
+        self.reports.close()
+        if self.ending is not None:
+            self.ending.close()
+
     def close_beginning(self) -> None:
         """Let go of those that serve until the command has started."""
         self.reports.close_sender()
@@ -84,6 +91,7 @@ class Lines:
         for fd in (self.control, self.network, *self.copies):
             if fd >= 0:
                 os.close(fd)
+        self.control, self.network, self.copies = -1, -1, (-1, -1)
 
 
 class ProcessOne:
@@ -106,17 +114,34 @@ class ProcessOne:
         self._proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._entered, self._mapped = Gate(), Gate()
         self._inner = None if is_outer else _inner_map(plan)
-        # Made before the PID namespace: their maps are written by way of this process's /proc.
-        opened = open_user_namespaces(plan) if namespaces is None else namespaces
-        _linux.unshare(_linux.CLONE_NEWPID)
-        self.pid = os.fork()
+        self._namespaces: dict[IdMap, int] = {}
+        try:
+            # Before the PID namespace: their maps are written by way of this process's /proc.
+            self._namespaces = open_user_namespaces(plan) if namespaces is None else namespaces
+            _linux.unshare(_linux.CLONE_NEWPID)
+            self.pid = os.fork()
+        except OSError:
+            self.close()
+            raise
         if self.pid == 0:
-            gates = (self._entered, self._mapped)
+            gates, opened = (self._entered, self._mapped), self._namespaces
             if is_outer:
                 in_child(lambda: _outer_process_one(opened, disk, plan, lines, self._mapped))
             in_child(lambda: _process_one(Stage(opened, disk), plan, lines, gates))
-        for fd in opened.values():
-            os.close(fd)
+        self._close_namespaces()
+
+    def close(self) -> None:
+        """Give up what process 1 is watched by, once it has ended; a second call does nothing."""
+        self._close_namespaces()
+        self._entered.close()
+        self._mapped.close()
+        if self._proc_fd >= 0:
+            os.close(self._proc_fd)
+            self._proc_fd = -1
+
+    def _close_namespaces(self) -> None:
+        while self._namespaces:
+            os.close(self._namespaces.popitem()[1])
 
     def write_maps(self) -> None:
         """Write its inner id maps once it asks; it may die instead. Raises OSError."""
@@ -173,6 +198,11 @@ class MapGates:
     def __init__(self) -> None:
         self.wanted = Gate()
         self.written = Gate()
+
+    def close(self) -> None:
+        """Give up both in this process."""
+        self.wanted.close()
+        self.written.close()
 
 
 def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoReturn:

@@ -60,12 +60,11 @@ class Gate:
             return False
 
     def close(self) -> None:
-        """Give up both ends in this process."""
-        for fd in (self._read, self._write):
-            try:
-                os.close(fd)
-            except OSError:
-                continue
+        """Give up both ends in this process; a second call does nothing."""
+        self.watch()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
 
 
 class Reports:
@@ -86,7 +85,16 @@ class Reports:
 
     def close_sender(self) -> None:
         """Let go of the sending end in this process."""
-        os.close(self._write)
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+    def close(self) -> None:
+        """Let go of both ends in this process; a second call does nothing."""
+        self.close_sender()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
 
     def wait(self, seconds: float) -> bool:
         """Wait so long until something can be received; False where it cannot."""
@@ -102,5 +110,4 @@ class Reports:
             self._content = b""
             while chunk := os.read(self._read, _LIMIT):
                 self._content += chunk
-            os.close(self._read)
         return Report(*marshal.loads(self._content)) if self._content else None

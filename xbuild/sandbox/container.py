@@ -51,8 +51,9 @@ class Container:
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
 
-        Raises SetupFailed when a step could not be applied, CommandNotFound or
-        CommandNotExecutable when the command could not be executed.
+        To be called in a program's main thread, the only one that may handle signals. Raises
+        SetupFailed when a step could not be applied, CommandNotFound or CommandNotExecutable when
+        the command could not be executed.
         """
         _open_standard_descriptors()
         # Where descriptors run out, one is needed to say so: a module is read then.
@@ -94,20 +95,23 @@ class Container:
                 network.descriptor,
                 porter.lines,
             )
-            with groups.entered():
-                watched = self._start(lines)
             try:
-                forwarding.begin(watched.pid)
-                lines.close_here()
-                network.serve()
-                with self._limited_time(watched.pid) as deadline:
-                    self._attend(relay, watched, lines, standing)
-                    report = lines.reports.receive()
-                    status = watched.wait()
-                if report is None and ending is not None:
-                    report = ending.receive()
+                with groups.entered():
+                    watched = self._start(lines)
+                try:
+                    forwarding.begin(watched.pid)
+                    lines.close_here()
+                    network.serve()
+                    with self._limited_time(watched.pid) as deadline:
+                        self._attend(relay, watched, lines, standing)
+                        report = lines.reports.receive()
+                        status = watched.wait()
+                    if report is None and ending is not None:
+                        report = ending.receive()
+                finally:
+                    watched.end()
             finally:
-                watched.end()
+                lines.close()
             not_copied = porter.failures()
             self.remarks = (*groups.what_was_hit(), *not_copied)
             status = status or (EXIT_FAILED if not_copied else 0)
@@ -183,7 +187,7 @@ class Container:
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
-        watched = Watched(first.pid)
+        watched = Watched(first.pid, first)
         try:
             first.write_maps()
         except OSError as error:
@@ -193,14 +197,15 @@ class Container:
 
     def _start_supervisor(self, lines: Lines, outer: IdMap) -> Watched:
         launcher = os.getpid()
+        gates = MapGates()
         try:
-            gates = MapGates()
             pid = os.fork()
         except OSError as error:
+            gates.close()
             raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
-        watched = Watched(pid)
+        watched = Watched(pid, gates)
         try:
             if outer.writer != "self" and gates.wanted.wait():
                 write_outer_map(outer, pid)
@@ -293,10 +298,14 @@ class _KeptPidNamespace:
 
 
 class Watched:
-    """A child that is waited for once, in whichever place first sees its end."""
+    """A child that is waited for once, in whichever place first sees its end.
 
-    def __init__(self, pid: int) -> None:
+    ``held`` is given up then: it must stay open until the child needs it no more.
+    """
+
+    def __init__(self, pid: int, held: ProcessOne | MapGates) -> None:
         self.pid = pid
+        self._held = held
         self._status: int | None = None
 
     def has_ended(self) -> bool:
@@ -318,6 +327,7 @@ class Watched:
         if self._status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
+        self._held.close()
 
 
 def write_outer_map(id_map: IdMap, pid: int) -> None:

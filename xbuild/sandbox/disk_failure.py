@@ -41,9 +41,10 @@ def explain_image_report(report: Report, plan: Plan) -> ImageError:
 
 def _unwritten(report: Report, image: HostPath) -> ImageError:
     what = f"partition {report.subject}" if report.subject != "0" else "the file system"
+    is_unclean = report.errno == errno.EUCLEAN  # as found when its program had ended
+    reason = "it was left with errors" if is_unclean else os.strerror(report.errno)
     return ImageError(
-        f"Not all that was written could be written back to {what} of {image}:"
-        f" {os.strerror(report.errno)}",
+        f"Not all that was written could be written back to {what} of {image}: {reason}",
         "is the disk that the image is on full, or failing? df, dmesg; then run it with --fsck",
     )
 

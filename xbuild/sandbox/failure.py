@@ -109,6 +109,11 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             "it has too many entries, each of which would take a mount",
             "make the mount point in the tree, or add --ephemeral",
         )
+    if isinstance(step, steps.Substitute) and report.errno == errno.ESTALE:
+        return (
+            "none of these programs is in the view as it was in the tree when this was planned",
+            "run it again; a --bind or --tmpfs may cover them",
+        )
     place = report.subject
     if isinstance(step, steps.Bind | steps.Tmpfs) and place and step.target.endswith(place):
         return f"{plain}: nothing is there to mount on, nor can it be made", "name another place"

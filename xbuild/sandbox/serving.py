@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 _POINT = "/tmp"  # which every host has; covered in the program's own mount namespace alone
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _ANSWER_LIMIT = 4096  # bytes
-_SAID_LIMIT = 4096  # bytes of a program's messages that are read
+_SAID_LIMIT = 512  # bytes of a program's messages that are read
+_ALWAYS_SAID = "Writing to the journal is not supported."  # fuse2fs, whenever it may write
 _LAST_DESCRIPTOR = 2**32 - 1
 _ENDING_PATIENCE_MS = 1000
 _WRITING_PATIENCE_MS = 60_000
@@ -255,8 +256,8 @@ def _last_words(server: Server) -> str:
         text = os.read(server.said, _SAID_LIMIT).decode("utf-8", "replace")
     except BlockingIOError:
         text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    lines = (line.strip() for line in text.splitlines())
+    return "; ".join(line for line in lines if line and not line.endswith(_ALWAYS_SAID))
 
 
 def _write_back(disk: AttachedDisk, ending: Reports, index: int) -> None:

@@ -12,11 +12,13 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from xbuild.errors import MirrorUnavailable, PackageUnavailable
+from xbuild.errors import MirrorUnavailable, PackageUnavailable, SourceError
 from xbuild.record import HostPath, Record
 from xbuild.source.mirror import Mirror
 
+_Answer = TypeVar("_Answer")
 Progress = Callable[[str, float | None], None]
 """Told of each stage: one line of text, and how much of it is done (0 to 1) where known."""
 
@@ -31,6 +33,7 @@ _OFFLINE = (
     "Cannot initiate the connection",
     "connection timed out",
 )
+_NO_ROOM = ("enough free space", "No space left on device", "Disk quota exceeded")
 _UNKNOWN_PACKAGE = re.compile(r"^E: (Unable to locate package .*|Package '.*' has no .*)$", re.M)
 _HOST_SETTINGS = re.compile(
     r"^Acquire::(?:https?::|ForceIPv[46] |Check-Date |Check-Valid-Until |Max-ValidTime ).*;$", re.M
@@ -38,13 +41,17 @@ _HOST_SETTINGS = re.compile(
 
 
 class Apt(Record):
-    """One architecture of one suite: ``directory`` holds lists and sources, ``pool`` the .debs."""
+    """One architecture of one suite: ``directory`` holds lists and sources, ``pool`` the .debs.
+
+    ``also`` are further archives as (URI, suite), signed with the mirror's keyring: updates.
+    """
 
     directory: HostPath
     pool: HostPath
     architecture: str
     suite: str
     mirror: Mirror
+    also: tuple[tuple[str, str], ...] = ()
 
 
 def download(
@@ -54,15 +61,32 @@ def download(
 
     The first alternative that serves them all wins. When none does (a mirror out of step with
     itself, a broken connection), tries again, with pauses. Raises PackageUnavailable when a suite
-    has no such package, MirrorUnavailable for all else.
+    has no such package, SourceError for a full disk, MirrorUnavailable for all else.
     """
+    return _try_each(alternatives, lambda apt: _download_once(apt, packages, progress), progress)
+
+
+def available_versions(
+    alternatives: tuple[Apt, ...], packages: tuple[str, ...], progress: Progress
+) -> dict[str, tuple[str, ...]]:
+    """Return the versions that are offered, newest first, by package; without those unknown.
+
+    Of the first alternative that answers; tries again as ``download`` does. Raises
+    MirrorUnavailable.
+    """
+    return _try_each(alternatives, lambda apt: _versions_once(apt, packages, progress), progress)
+
+
+def _try_each(
+    alternatives: tuple[Apt, ...], ask: Callable[[Apt], _Answer], progress: Progress
+) -> _Answer:
     for apt in alternatives:
         _write_configuration(apt)
     for pause in (*RETRY_DELAYS_S, None):
         failures = []
         for apt in alternatives:
             try:
-                return _download_once(apt, packages, progress)
+                return ask(apt)
             except MirrorUnavailable as error:
                 progress(error.message, None)
                 failures.append(error)
@@ -73,11 +97,28 @@ def download(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _download_once(apt: Apt, packages: tuple[str, ...], progress: Progress) -> tuple[HostPath, ...]:
-    what = f"{apt.suite} {apt.architecture}"
-    progress(f"reading the package lists of {what}", None)
+def _versions_once(
+    apt: Apt, packages: tuple[str, ...], progress: Progress
+) -> dict[str, tuple[str, ...]]:
+    _update(apt, progress)
+    found: dict[str, list[str]] = {}
+    for line in _run(apt, "apt-cache", ("madison", *packages))[1].splitlines():
+        name, _, rest = line.partition("|")
+        version = rest.partition("|")[0].strip()
+        if version and version not in found.setdefault(name.strip(), []):
+            found[name.strip()].append(version)
+    return {name: tuple(versions) for name, versions in found.items()}
+
+
+def _update(apt: Apt, progress: Progress) -> None:
+    progress(f"reading the package lists of {apt.suite} {apt.architecture}", None)
     # Without Error-Mode=any, update exits 0 when every list failed (apt-get(8)).
     _apt_get(apt, "update", "-o", "APT::Update::Error-Mode=any")
+
+
+def _download_once(apt: Apt, packages: tuple[str, ...], progress: Progress) -> tuple[HostPath, ...]:
+    what = f"{apt.suite} {apt.architecture}"
+    _update(apt, progress)
     empty = os.path.join(apt.directory, "empty")
     listed = _apt_get(
         apt, "install", *packages, "-o", f"Dir::Cache::archives={empty}", "--print-uris"
@@ -94,15 +135,25 @@ def _parse_uris(listing: str) -> tuple[tuple[str, ...], int]:
 
 
 def _apt_get(apt: Apt, *arguments: str, progress: Progress | None = None) -> str:
+    status = ["-o", "APT::Status-Fd=1"] if progress else []
+    returned, output = _run(apt, "apt-get", ("-q", "-y", *status, *arguments), progress)
+    if returned != 0:
+        raise _explain(apt, arguments[0], output)
+    return output
+
+
+def _run(
+    apt: Apt, program: str, arguments: tuple[str, ...], progress: Progress | None = None
+) -> tuple[int, str]:
+    """Run a program of apt in the state of ours; return its exit status and what it wrote."""
     environment = {
         **os.environ,
         "APT_CONFIG": os.path.join(apt.directory, "apt.conf"),
         "LC_ALL": "C",
         "DEBIAN_FRONTEND": "noninteractive",
     }
-    status = ["-o", "APT::Status-Fd=1"] if progress else []
     with subprocess.Popen(
-        ["apt-get", "-q", "-y", *status, *arguments],
+        [program, *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -118,19 +169,18 @@ def _apt_get(apt: Apt, *arguments: str, progress: Progress | None = None) -> str
                 progress(text, float(percent) / 100)
             else:
                 lines.append(line)
-    output = "".join(lines)
-    if process.returncode != 0:
-        raise _explain(apt, arguments[0], output)
-    return output
+    return process.returncode, "".join(lines)
 
 
-def _explain(apt: Apt, action: str, output: str) -> MirrorUnavailable | PackageUnavailable:
+def _explain(apt: Apt, action: str, output: str) -> SourceError:
     what = f"{apt.suite} for {apt.architecture}"
     unknown = _UNKNOWN_PACKAGE.search(output)
     if unknown:
         return PackageUnavailable(f"Cannot fetch {what}: {unknown[1]}")
     reasons = [line[3:] for line in output.splitlines() if line.startswith(("E: ", "W: "))]
     reason = reasons[0] if reasons else output.strip()[-200:]
+    if any(sign in output for sign in _NO_ROOM):
+        return SourceError(f"Cannot keep packages in {apt.pool}: {reason}", "make room there")
     if any(sign in output for sign in _OFFLINE):
         message = f"Cannot reach the Debian mirror {apt.mirror.uri}: {reason}"
         return MirrorUnavailable(message, "check the network", is_offline=True)
@@ -145,8 +195,11 @@ def _write_configuration(apt: Apt) -> None:
     for name in ("state/lists/partial", "cache", "empty/partial"):
         os.makedirs(os.path.join(here, name), exist_ok=True)
     os.makedirs(os.path.join(apt.pool, "partial"), exist_ok=True)
-    source = f"deb [signed-by={apt.mirror.keyring}] {apt.mirror.uri} {apt.suite} main\n"
-    _write(os.path.join(here, "sources.list"), source)
+    archives = ((apt.mirror.uri, apt.suite), *apt.also)
+    sources = [
+        f"deb [signed-by={apt.mirror.keyring}] {uri} {suite} main" for uri, suite in archives
+    ]
+    _write(os.path.join(here, "sources.list"), "\n".join((*sources, "")))
     _write(os.path.join(here, "status"), "")
     settings = {
         "Dir::State": f"{here}/state",

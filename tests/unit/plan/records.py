@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from typing import Literal
 
 from xbuild.binary.arch import arch_named
 from xbuild.emulation.interpreters import Interpreter
@@ -11,8 +12,11 @@ from xbuild.plan.disk import Disk, Seat, Volume
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.guest import API_DIRECTORIES, Account, Guest, Place
 from xbuild.plan.host import PROC_READ_ONLY, Host, Mount, SubIds
+from xbuild.plan.native import Native
 from xbuild.plan.request import Request
 from xbuild.record import GuestPath, HostPath, Record
+from xbuild.toolset.manifest import Tool, Toolset
+from xbuild.toolset.match import Left, Match, Use
 from xbuild.tree.survey import Survey
 
 TREE = HostPath("/srv/trees/board")
@@ -181,6 +185,28 @@ class Facts(Record):
     guest: Guest
     emulations: tuple[Emulation, ...]
     disk: Disk | None = None
+    native: Native | None = None
+
+
+def native(way: Literal["exec", "bind"] = "exec", *, notes: tuple[str, ...] = ()) -> Native:
+    """Return a set that knows three programs of the tree, of which fast use takes two."""
+    tools = (
+        Tool(GuestPath("/usr/bin/aarch64-linux-gnu-as"), "a1", "assembler", "usr/bin/as",
+             drops_preload=True, level="exact", verdict="identical"),
+        Tool(GuestPath("/usr/bin/aarch64-linux-gnu-g++-14"), "a2", "driver", "usr/bin/g++-14",
+             emulate_for=("*=native",), level="fast", reason="it omits an option"),
+        Tool(GuestPath("/usr/bin/uname"), "a3", "coreutils", reason="it tells the machine"),
+    )  # fmt: skip
+    toolset = Toolset(
+        *("aarch64", "x86_64", "Debian trixie"),
+        *((), tools, ()),
+        corpus="1",
+        digest="ab" * 32,
+        directory=HostPath("/home/joe/.cache/xbuild/native/sets/" + "ab" * 32),
+    )
+    uses = tuple(Use(tool, 4096, 10**18 + 1, 10**18 + 2) for tool in tools[:2])
+    left = (Left(tools[2], "it tells the machine"),)
+    return Native(Match(toolset, "fast", uses, left), way, notes)
 
 
 def facts(**changes: object) -> Facts:

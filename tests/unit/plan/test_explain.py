@@ -12,6 +12,7 @@ import pytest
 from tests.unit.plan.test_make import CASES, plan_of
 from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
+from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record
 
 DOCUMENT = os.path.join(os.path.dirname(__file__), "..", "..", "..", "docs", "json.md")
@@ -79,6 +80,10 @@ def _step(document: dict[str, Any]) -> Any:  # Any: of the JSON's making
 def _value(key: str, value: Any) -> Any:
     if key in ("id_map", "owner"):
         return _record(key, value)
+    if key == "about":
+        return AboutToolset(**{k: _value("", v) for k, v in value.items()})
+    if key == "substitutions":
+        return tuple(Substitution(**{k: _value("", v) for k, v in each.items()}) for each in value)
     if isinstance(value, list):
         return tuple(_value("", each) for each in value)
     return value
@@ -107,4 +112,4 @@ def test_every_kind_of_step_is_described_in_one_line(kind: type[Record]) -> None
     for step in found:
         verb, rest = describe(step)
         assert verb.isprintable()
-        assert "\n" not in rest or kind is steps.Exec
+        assert "\n" not in rest or kind in (steps.Exec, steps.Substitute)

@@ -23,6 +23,7 @@ from tests.unit.plan.records import (
     file,
     guest,
     host,
+    native,
     place,
     private,
     request,
@@ -214,6 +215,8 @@ CASES: dict[str, Facts] = {
             Emulation(arch_named("mips"), "missing", problem="No interpreter for mips programs"),
         ),
     ),
+    "native-tools": facts(native=native()),
+    "native-tools-bound": facts(native=native("bind", notes=("bound, for a reason",))),
     "another-user-on-a-terminal": facts(
         request=request(
             command=(),
@@ -244,7 +247,15 @@ CASES: dict[str, Facts] = {
 
 
 def plan_of(case: Facts) -> Plan:
-    return make_plan(case.request, case.survey, case.host, case.guest, case.emulations, case.disk)
+    return make_plan(
+        case.request,
+        case.survey,
+        case.host,
+        case.guest,
+        case.emulations,
+        case.disk,
+        case.native,
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -391,3 +402,17 @@ def test_limit_that_nobody_keeps_is_an_error() -> None:
         with pytest.raises(HostUnable) as error:
             plan_of(facts(request=request(pids=9), host=host(hierarchies=hierarchies)))
         assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("emulations", "said"),
+    [
+        ((private("aarch64"),), False),
+        ((private("aarch64"), private("arm")), "every emulated architecture of this tree (aarch64"),
+        ((Emulation(arch_named("x86_64"), "native"),), "nothing in this tree is emulated"),
+    ],
+)
+def test_whom_a_processor_model_is_for(emulations: tuple[Emulation, ...], said: str | bool) -> None:
+    plan = plan_of(facts(request=request(cpu="max"), emulations=emulations))
+    about = " ".join(note for note in plan.notes if "--cpu" in note)
+    assert said in about if isinstance(said, str) else about == ""

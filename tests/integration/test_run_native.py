@@ -1,0 +1,506 @@
+"""Native programs in place of a tree's own: which run, and that all else sees the tree's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.capability import require
+from tests.images import MIB, make_image
+from tests.runs import Runner
+from tests.toolsets import NATIVE, NativeRunner, digest_of
+from tests.trees import tree_hash
+from xbuild.record import HostPath
+
+ARCH = "/usr/bin/arch"
+FOREIGN = "aarch64"
+
+NativeAs = Callable[[Runner], NativeRunner]
+pytestmark = pytest.mark.usefixtures("host_untouched")
+
+
+@pytest.fixture
+def native_as(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeAs]:
+    """``native_as(runner)``: that runner with --native and an empty cache of its own."""
+    made: list[HostPath] = []
+
+    def make(runner: Runner) -> NativeRunner:
+        made.append(HostPath(f"{runner.user.home}/native-cache-{os.getpid()}"))
+        return NativeRunner(runner, made[-1])
+
+    yield make
+    for cache in made:
+        shutil.rmtree(cache)
+
+
+@pytest.fixture
+def native(root: Runner, native_as: NativeAs) -> NativeRunner:
+    """Real root with --native."""
+    return native_as(root)
+
+
+def test_native_program_stands_in_at_exec(runner: Runner, native_as: NativeAs) -> None:
+    native, tree = native_as(runner), runner.tree("arm64")
+    native.prepare(tree, ARCH)
+    before = tree_hash(tree)
+    script = f"arch; uname -m; sha256sum {ARCH} | cut -c 1-64; ls -l /usr/bin | grep -c ' arch$'"
+    for options in ((), ("--read-only",), ("--ephemeral",)):
+        shown = native.output(*options, tree, "--", "sh", "-c", script).split()
+        assert shown == [NATIVE, FOREIGN, digest_of(f"{tree}{ARCH}"), "1"], options
+    assert tree_hash(tree) == before
+
+
+@pytest.mark.parametrize(
+    ("debian", "name", "machine"),
+    [("armhf", "arm", "armv7l"), ("s390x", "s390x", "s390x"), ("mipsel", "mipsel", "mips")],
+)
+def test_trees_of_other_widths_and_byte_orders(
+    root: Runner, native: NativeRunner, debian: str, name: str, machine: str
+) -> None:
+    native.architecture, tree = name, root.tree(debian)
+    native.prepare(tree, ARCH)
+    script = "arch; uname -m; chroot /usr /bin/arch"
+    shown = native.output(tree, "--", "sh", "-c", script).split()
+    assert shown == [NATIVE, machine, machine]
+
+
+def test_without_the_option_nothing_is_native(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    for option in ((), ("--native=off",)):
+        environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+        assert root.output(*option, tree, "--", "arch", env=environment) == f"{FOREIGN}\n"
+
+
+def test_profile_may_ask_for_it_and_the_command_line_refuse(
+    root: Runner, native: NativeRunner
+) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    profile = f"{native.cache}/quick.toml"
+    with open(profile, "w") as file:
+        file.write('native = "exact"\n')
+    environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+    for options, shown in (((), NATIVE), (("--native=off",), FOREIGN)):
+        arguments = ("--profile", profile, *options, tree, "--", "arch")
+        assert root.output(*arguments, env=environment) == f"{shown}\n"
+
+
+def test_programs_of_both_kinds_start_each_other(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH, "/usr/bin/env", "/usr/bin/dash")
+    assert native.output(tree, "--", "env", "/usr/bin/uname", "-m") == f"{FOREIGN}\n"
+    assert native.output(tree, "--", "bash", "-c", "env /usr/bin/arch") == f"{NATIVE}\n"
+    script = "readlink /proc/$$/exe; /usr/bin/arch; /usr/bin/uname -m; bash -c arch"
+    shown = native.output(tree, "--", "/bin/sh", "-c", script).split()
+    assert shown == ["/run/xbuild/native/bin/dash", NATIVE, FOREIGN, NATIVE]
+
+
+def test_interpreter_of_a_script_is_native(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/dash")
+    line = "#!/bin/sh -e\necho $0 $1; readlink /proc/$$/exe\n"
+    place = ("sh", "-c", f"printf '{line}' >/tmp/script; chmod 755 /tmp/script; /tmp/script one")
+    shown = native.output(tree, "--", "bash", "-c", shlex_join(place))
+    assert shown.split() == ["/tmp/script", "one", "/run/xbuild/native/bin/dash"]
+
+
+def shlex_join(words: tuple[str, ...]) -> str:
+    return " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+
+
+def test_program_is_given_its_name_and_arguments(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/cat")
+    script = "exec -a /any/where/cat cat /proc/self/cmdline"
+    shown = native.output(tree, "--", "bash", "-c", script)
+    assert shown == "/any/where/cat\0/proc/self/cmdline\0"
+    script = "cat /proc/self/cmdline - '' 'two words' </dev/null"
+    shown = native.output(tree, "--", "bash", "-c", f"{script} 2>&1 | head -1 | tr '\\0' ,")
+    assert shown.startswith("cat,/proc/self/cmdline,-,,two words,")
+
+
+def test_arguments_are_inserted_and_some_keep_it_emulated(
+    root: Runner, native: NativeRunner
+) -> None:
+    tree = root.tree("arm64")
+    exceptions = ("*=native", "-fplugin", "@")
+    native.prepare(tree, "/usr/bin/echo", arguments=("one", "two"), emulate_for=exceptions)
+    echo = (tree, "--", "/usr/bin/echo")
+    assert native.output(*echo, "three") == "one two three\n"
+    assert native.output(*echo) == "one two\n"
+    for word in ("-march=native", "-fplugin=/x", "@file", "=native"):
+        assert native.output(*echo, "a", word, "b") == f"a {word} b\n"
+    for word in ("-march=natives", "-fplug", "a@file", "native"):
+        assert native.output(*echo, word) == f"one two {word}\n"
+
+
+def test_longest_argument_of_all(root: Runner, native: NativeRunner) -> None:
+    """MAX_ARG_STRLEN (execve(2)): 128 KiB with the zero byte."""
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/echo", arguments=("one",))
+    script = "x=$(head -c 131071 /dev/zero | tr '\\0' x); /usr/bin/echo \"$x\" | wc -c"
+    assert native.output(tree, "--", "bash", "-c", script) == f"{131072 + 4}\n"
+
+
+def test_environment_is_passed_on(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/env")
+    lines = native.output("-E", "A=b c", "-E", "LD_LIBRARY_PATH=/none", tree, "--", "env")
+    assert {"A=b c", "LD_LIBRARY_PATH=/none"} <= set(lines.splitlines())
+
+
+@pytest.mark.parametrize(
+    "variable", ["LD_PRELOAD=libnone.so", "LD_TRACE_LOADED_OBJECTS=1", "LD_AUDIT=libnone.so"]
+)
+def test_what_a_loader_is_told_is_left_to_the_trees_own(
+    root: Runner, native: NativeRunner, variable: str
+) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    shown = native.output(tree, "--", "sh", "-c", f"{variable} arch 2>/dev/null")
+    assert NATIVE not in shown.split()
+
+
+def test_preload_is_dropped_for_who_needs_none(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/env", drops_preload=True)
+    variables = ("A=1", "LD_PRELOAD=libnone.so", "B=2", "LD_PRELOADS=3")
+    shown = native.output(tree, "--", "bash", "-c", f"{' '.join(variables)} env").splitlines()
+    assert {"A=1", "B=2", "LD_PRELOADS=3"} <= set(shown)
+    assert not any(line.startswith("LD_PRELOAD=") for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ("LANG=C.UTF-8", NATIVE),
+        ("LANG=de_DE.UTF-8", FOREIGN),
+        ("LANG= LC_CTYPE=POSIX", NATIVE),
+        ("LANG=C LC_COLLATE=en_US.utf8", FOREIGN),
+        ("LANG=de_DE.UTF-8 LC_ALL=C", NATIVE),
+        ("LANG=C LC_ALL=de_DE", FOREIGN),
+        ("LANG=C.UTF-88", FOREIGN),
+        ("LC_ALL= LANGUAGE=de LCD=x", NATIVE),
+    ],
+)
+def test_locales_of_the_tree_are_for_its_own_programs(
+    root: Runner, native: NativeRunner, variables: str, shown: str
+) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    assert native.output(tree, "--", "sh", "-c", f"{variables} arch") == f"{shown}\n"
+
+
+CHANGES = {
+    "replaced": "cp /usr/bin/arch /usr/bin/new; mv /usr/bin/new /usr/bin/arch",
+    "touched": "touch /usr/bin/arch",
+    "written to": "printf '' >>/usr/bin/arch; chmod 755 /usr/bin/arch",
+    "set-user-ID": "chmod 4755 /usr/bin/arch",
+    "linked to": "ln -sf uname /usr/bin/arch",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_file_is_emulated_at_once(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath], change: str
+) -> None:
+    tree = fresh_tree("arm64")
+    native.prepare(tree, ARCH)
+    script = f"arch; {CHANGES[change]}; arch 2>/dev/null"
+    shown = native.output("--ephemeral", tree, "--", "sh", "-c", script).split()
+    assert shown[:1] == [NATIVE]
+    assert NATIVE not in shown[1:]
+    shown = native.output(tree, "--", "sh", "-c", script).split()
+    assert shown[:1] == [NATIVE]
+    assert NATIVE not in shown[1:]
+
+
+def test_content_is_compared_when_a_run_begins(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    native.prepare(tree, ARCH, "/usr/bin/env")
+    os.utime(f"{tree}{ARCH}")  # another time, the same file
+    assert native.output(tree, "--", "arch") == f"{NATIVE}\n"
+    with open(f"{tree}{ARCH}", "ab") as file:
+        file.write(b"\0")
+    done = native.run(tree, "--", "sh", "-c", "arch; env /usr/bin/arch")
+    assert done.stdout.split() == [FOREIGN, FOREIGN]
+    assert f"note: no longer as when their native tools were prepared, and emulated: {ARCH}" in (
+        done.stderr
+    )
+
+
+def test_package_manager_replaces_what_is_substituted(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    build = """
+        mkdir -p /p/DEBIAN /p/usr/local/bin
+        printf 'Package: tool\\nVersion: %s\\nArchitecture: arm64\\n' $1 >/p/DEBIAN/control
+        printf 'Maintainer: none\\nDescription: tool\\n' >>/p/DEBIAN/control
+        cp /usr/bin/$2 /p/usr/local/bin/arch; dpkg-deb -b /p /tool-$1.deb >/dev/null
+        """
+    for version, program in (("1", "arch"), ("2", "uname")):
+        root.output(tree, "--", "sh", "-ec", build, "sh", version, program)
+    root.output(tree, "--", "dpkg", "-i", "/tool-1.deb")
+    native.prepare(tree, "/usr/local/bin/arch")
+    script = "exec 2>&1; arch; dpkg -i /tool-2.deb >/dev/null && arch; dpkg -V tool"
+    shown = native.output(tree, "--", "sh", "-c", script).split()
+    assert shown == [NATIVE, "Linux"]
+    assert os.listdir(f"{tree}/usr/local/bin") == ["arch"]
+
+
+def test_ldd_and_readers_see_the_trees_program(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    script = f"ldd {ARCH}; head -c 20 {ARCH} | tail -c 2 | od -An -tx1"
+    shown = native.output(tree, "--", "bash", "-c", script)
+    assert "ld-linux-aarch64" in shown
+    assert shown.endswith(" b7 00\n")  # e_machine
+
+
+def test_setuid_program_is_never_native(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    native.prepare(tree, ARCH, "/usr/bin/id")
+    os.chmod(f"{tree}/usr/bin/id", 0o4755)
+    done = native.run("--setuid", "-u", "nobody", tree, "--", "sh", "-c", "arch; id -ru; id -u")
+    assert done.stdout.split() == [NATIVE, "65534", "0"]
+    plan = native.output("--dry-run", tree)
+    assert "emulated: id: it is set-user-ID or set-group-ID" in plan
+
+
+def test_program_that_may_only_be_executed(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    native.prepare(tree, ARCH, "/usr/bin/env")
+    os.chmod(f"{tree}{ARCH}", 0o711)
+    script = f"arch; head -c 1 {ARCH}"
+    done = native.run("--user", "nobody", tree, "--", "sh", "-c", script)
+    assert done.stdout.split() == [NATIVE]
+    assert "Permission denied" in done.stderr
+    os.chmod(f"{tree}{ARCH}", 0o700)
+    done = native.run("--user", "nobody", tree, "--", "arch")
+    assert done.returncode == 126
+
+
+def test_chroot_inside_is_emulated_and_works(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    script = "chroot /usr /bin/arch; chroot / arch; arch"
+    shown = native.output(tree, "--", "sh", "-ec", script).split()
+    assert shown == [FOREIGN, NATIVE, NATIVE]
+
+
+def test_native_files_cannot_be_changed_from_inside(runner: Runner, native_as: NativeAs) -> None:
+    native, tree = native_as(runner), runner.tree("arm64")
+    place = native.prepare(tree, ARCH, "/usr/bin/sleep")
+    before = tree_hash(place)
+    script = """
+        sleep 60 & sleep 0.5
+        for file in /run/xbuild/native/bin/arch /proc/$!/exe; do
+            chmod 4777 $file; chown 1 $file; printf x >>$file; mount -o remount,bind,rw $file
+        done
+        mount -o remount,bind,rw /run/xbuild/native; umount /run/xbuild/native
+        rm /run/xbuild/native/bin/arch; printf x >>/run/xbuild/qemu-aarch64
+        arch; kill $!
+        """
+    assert native.run(tree, "--", "bash", "-c", f"exec 2>&-; {script}").stdout == f"{NATIVE}\n"
+    assert tree_hash(place) == before
+
+
+def test_without_a_set_there_is_no_run(root: Runner, native: NativeRunner) -> None:
+    done = native.run(root.tree("arm64"), "--", "true")
+    assert done.returncode == 125
+    assert f"xbuild native prepare {root.tree('arm64')}" in done.stderr
+
+
+def test_set_of_another_tree_is_not_used(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    native.prepare(tree, ARCH)
+    with open(f"{tree}{ARCH}", "ab") as file:
+        file.write(b"\0")
+    assert native.run(tree, "--", "true").returncode == 125
+
+
+DAMAGES: dict[str, tuple[str, Callable[[str], object]]] = {
+    "changed": ("bin/arch is not as it was", lambda root: _flip(f"{root}/bin/arch")),
+    "missing": ("bin/arch is missing", lambda root: os.unlink(f"{root}/bin/arch")),
+    "added": ("bin/new is not of it", lambda root: shutil.copy("/bin/true", f"{root}/bin/new")),
+    "empty": ("bin/arch is not as it was", lambda root: os.truncate(f"{root}/bin/arch", 0)),
+    "manifest": ("its digest is another", lambda root: _edit(f"{root}/../manifest.json")),
+    "half": ("is no JSON", lambda root: os.truncate(f"{root}/../manifest.json", 40)),
+    "setuid": ("bin/arch is set-user-ID", lambda root: os.chmod(f"{root}/bin/arch", 0o4755)),
+}
+
+
+def _flip(path: str) -> None:
+    with open(path, "r+b") as file:
+        file.seek(100)
+        file.write(bytes([file.read(1)[0] ^ 1]))
+
+
+def _edit(path: str) -> None:
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace('"busybox"', '"another"'))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_set_is_noticed_before_use(root: Runner, native: NativeRunner, damage: str) -> None:
+    tree = root.tree("arm64")
+    place = native.prepare(tree, ARCH)
+    assert native.output(tree, "--", "arch") == f"{NATIVE}\n"
+    message, spoil = DAMAGES[damage]
+    spoil(f"{place}/root")
+    done = native.run(tree, "--", "arch")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert message in done.stderr
+    assert f"rm -r {place}" in done.stderr
+
+
+def test_sets_of_strangers_are_not_used(root: Runner, ranged: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    place = native.prepare(tree, ARCH)
+    os.chown(place, ranged.user.uid, ranged.user.gid)
+    done = native.run(tree, "--", "true")
+    assert done.returncode == 125
+    assert "belong to another user" in done.stderr
+
+
+def test_programs_that_are_covered_are_said(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    done = native.run("--tmpfs", "/usr/bin", tree, "--", "/bin/sh")
+    assert done.returncode == 125
+    assert "none of these programs is in the view" in done.stderr
+
+
+def test_interpreter_is_made_anew_when_it_is_not_as_made(
+    root: Runner, native: NativeRunner
+) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    native.output(tree, "--", "true")
+    directory = f"{native.cache}/xbuild/native/interpreters"
+    made = [f"{place}/{name}" for place, _, names in os.walk(directory) for name in names]
+    interpreter = max(made, key=os.path.getsize)
+    before = digest_of(interpreter)
+    os.truncate(interpreter, 4096)
+    assert native.output(tree, "--", "sh", "-c", "arch; uname -m").split() == [NATIVE, FOREIGN]
+    assert digest_of(interpreter) == before
+
+
+def test_interpreter_that_cannot_be_kept_is_an_error(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+    command = ["prlimit", "--fsize=1000000", *root.argv("--native", tree, "--", "arch")]
+    done = root.user.run(command, env=environment)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "File too large" in done.stderr
+    assert "XDG_CACHE_HOME" in done.stderr
+    assert native.output(tree, "--", "arch") == f"{NATIVE}\n"
+
+
+def test_many_first_runs_at_once(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+    started = [root.spawn("--native", tree, "--", "arch", env=environment) for _ in range(6)]
+    assert [process.communicate()[0] for process in started] == [f"{NATIVE}\n"] * 6
+    kept = os.listdir(f"{native.cache}/xbuild/native/interpreters")
+    assert len(kept) == 1
+    assert len(os.listdir(f"{native.cache}/xbuild/native/interpreters/{kept[0]}")) == 2
+
+
+def test_dry_run_names_set_and_tools_and_writes_nothing(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    reason = "the cross driver tells its own options"
+    native.prepare(tree, ARCH, "/usr/bin/env", level="fast", verdict="untested", reason=reason)
+    before = tree_hash(native.cache)
+    done = native.run("--dry-run", tree)
+    assert done.returncode == 125  # nothing is left for exact use
+    fast = ("--native=fast", "--dry-run", tree)
+    shown = native.output(*fast)
+    assert f"arch ({reason}), env ({reason})" in shown
+    assert f"note: the proof does not cover these native tools: {ARCH}, /usr/bin/env" in shown
+    document = json.loads(native.output("--json", *fast))
+    step = next(each for each in document["steps"] if each["step"] == "Substitute")
+    assert [each["path"] for each in step["substitutions"]] == [ARCH, "/usr/bin/env"]
+    assert step["about"]["choice"] == "fast"
+    assert tree_hash(native.cache) == before
+
+
+def test_tree_in_an_image(root: Runner, native: NativeRunner, tmp_path: Path) -> None:
+    """The files have another device number each time, and the same content."""
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    image = make_image(tmp_path / "tree.img", layout=[("root", "ext4", 768 * MIB, tree)])
+    for options in ((), ("--ephemeral",), ("--read-only",), ()):
+        script = f"arch; uname -m; sha256sum {ARCH} | cut -c 1-64"
+        shown = native.output(*options, image, "--", "sh", "-c", script).split()
+        assert shown == [NATIVE, FOREIGN, digest_of(f"{tree}{ARCH}")], options
+
+
+def test_tree_of_this_machine_needs_no_native_tools(root: Runner, native: NativeRunner) -> None:
+    tree = HostPath(f"{root.user.home}/own")
+    os.makedirs(f"{tree}/bin", exist_ok=True)
+    shutil.copy("/bin/busybox", f"{tree}/bin/sh")
+    try:
+        assert native.output(tree, "--", "/bin/sh", "-c", "echo here") == "here\n"
+    finally:
+        shutil.rmtree(tree)
+
+
+def test_interpreter_without_room_leaves_bind_mounts(root: Runner, native: NativeRunner) -> None:
+    """A qemu without PT_NOTE cannot be given first instructions."""
+    qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    require("qemu", qemu is not None, "no qemu-aarch64")
+    assert qemu is not None
+    bare = f"{native.cache}/qemu-bare"
+    shutil.copy(qemu, bare)
+    _forget_notes(bare)
+    tree = root.tree("arm64")
+    native.prepare(tree, ARCH)
+    done = native.run("--interpreter", bare, tree, "--", "sh", "-c", f"arch; uname -m; rm {ARCH}")
+    assert done.stdout.split() == [NATIVE, FOREIGN]
+    assert "note: native tools are bound over the tree's own" in done.stderr
+    assert "Device or resource busy" in done.stderr
+
+
+def _forget_notes(path: str) -> None:
+    with open(path, "r+b") as file:
+        header = file.read(64)
+        at, count = int.from_bytes(header[32:40], "little"), header[56]
+        for number in range(count):
+            file.seek(at + 56 * number)
+            if file.read(4) == b"\4\0\0\0":
+                file.seek(at + 56 * number)
+                file.write(b"\0\0\0\0")
+
+
+def test_killed_run_leaves_nothing(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/sleep")
+    environment = root.user.environment(XDG_CACHE_HOME=native.cache)
+    script = ("sh", "-c", "sleep 1000 & echo ready; wait")
+    with root.spawn("--native", tree, "--", *script, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+    left = subprocess.run(["pgrep", "-f", "^sleep 1000$"], capture_output=True, check=False)
+    assert left.stdout == b""

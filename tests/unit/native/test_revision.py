@@ -1,0 +1,65 @@
+"""Two builds are of one source, or they are not used for each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from xbuild.native.revision import configuration_differences, same_revision
+
+NATIVE = (
+    "../src/configure -v --with-pkgversion='Debian 14.2.0-19' --prefix=/usr --program-suffix=-14"
+    " --enable-languages=c,c++,rust --enable-bootstrap --enable-default-pie"
+    " --enable-offload-targets=nvptx-none=/build/x --build=aarch64-linux-gnu"
+    " --host=aarch64-linux-gnu --target=aarch64-linux-gnu"
+)
+CROSS = (
+    "../src/configure -v --with-pkgversion='Debian 14.2.0-19' --prefix=/usr --program-suffix=-14"
+    " --enable-languages=c,c++ --with-sysroot=/ --enable-default-pie --build=x86_64-linux-gnu"
+    " --host=x86_64-linux-gnu --target=aarch64-linux-gnu --program-prefix=aarch64-linux-gnu-"
+)
+
+
+@pytest.mark.parametrize(
+    ("tree", "provider"),
+    [
+        ("14.2.0-19", "14.2.0-19cross1"),
+        ("2.44-3", "2.44-3"),
+        ("3.11-4+b1", "3.11-4"),
+        ("5.2.37-2+b10", "5.2.37-2+b2"),
+        ("13.3.0-6ubuntu2~24.04", "13.3.0-6ubuntu2~24.04cross1"),
+    ],
+)
+def test_builds_of_one_source_are_the_same_revision(tree: str, provider: str) -> None:
+    assert same_revision(tree, provider)
+
+
+@pytest.mark.parametrize(
+    ("tree", "provider"),
+    [
+        ("12.2.0-14+deb12u1", "12.2.0-14cross1"),
+        ("4.9-2+deb13u1", "4.9-2"),
+        ("1:1.2", "1.2"),
+        ("2.44-3", "2.44-4"),
+    ],
+)
+def test_another_patch_is_another_revision(tree: str, provider: str) -> None:
+    assert not same_revision(tree, provider)
+
+
+def test_a_cross_compiler_is_configured_as_the_native_one() -> None:
+    assert configuration_differences(NATIVE, CROSS) == ()
+
+
+@pytest.mark.parametrize(
+    "option", ["--with-arch=armv6", "--with-float=soft", "--enable-checking=yes", "--with-x='a b'"]
+)
+def test_what_decides_code_is_a_difference(option: str) -> None:
+    (found,) = configuration_differences(f"{NATIVE} {option}", CROSS)
+    assert found == f"tree: {option.replace(chr(39), '')}"
+    (found,) = configuration_differences(NATIVE, f"{CROSS} {option}")
+    assert found == f"native: {option.replace(chr(39), '')}"
+
+
+def test_a_value_that_differs_is_named_on_both_sides() -> None:
+    found = configuration_differences(f"{NATIVE} --with-cpu=a", f"{CROSS} --with-cpu=b")
+    assert found == ("tree: --with-cpu=a", "native: --with-cpu=b")

@@ -1,0 +1,2 @@
+#define TWICE(x) ((x) + (x))
+static inline int twice(int x) { return TWICE(x); }

@@ -1,0 +1,119 @@
+"""Where native programs come from: packages of the tree's distribution, or a directory."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from xbuild.errors import ProviderError
+from xbuild.native.fetch import Wanted, fetch_packages, find_packages
+from xbuild.native.programs import Program
+from xbuild.record import HostPath, Record
+from xbuild.source.apt import Apt, Progress
+from xbuild.source.mirror import find_mirrors
+from xbuild.tree.distribution import Distribution
+
+FRONTENDS = ("ccache", "distcc")
+"""Packages that come with every set where the distribution has them: of any revision."""
+
+
+class Supply(Record):
+    """Native programs to take from: ``unpacked`` is a root directory, scratch or somebody's.
+
+    ``versions`` has what is used by package name, ``refused`` why a package is not; ``frontends``
+    are programs that stand in for nothing of the tree's.
+    """
+
+    unpacked: HostPath
+    is_scratch: bool
+    versions: dict[str, str]
+    refused: dict[str, str]
+    frontends: tuple[str, ...] = ()
+
+
+class Origin(Protocol):
+    """A source of native programs: ``name`` in words, ``key`` what it decides of a set."""
+
+    @property
+    def name(self) -> str:
+        """Where the programs come from, for people."""
+
+    @property
+    def key(self) -> str:
+        """What of it decides the set, for recipes."""
+
+    def supply(
+        self, programs: tuple[Program, ...], cache: HostPath, work: HostPath, progress: Progress
+    ) -> Supply:
+        """Get what can be got for ``programs``: see Supply."""
+
+
+class DebianOrigin:
+    """The packages of a Debian suite for this host; ``architecture`` is Debian's name of it.
+
+    Raises ProviderError for a tree of another distribution.
+    """
+
+    def __init__(self, distribution: Distribution | None, architecture: str) -> None:
+        suite = distribution.codename if distribution is not None else ""
+        if distribution is None or distribution.id != "debian" or not suite:
+            what = distribution.pretty_name if distribution is not None else "unknown distribution"
+            raise ProviderError(
+                f"Cannot fetch native tools for a tree of {what}",
+                "name a tree of matching native tools: xbuild native prepare --provider DIR TARGET",
+            )
+        self._suite = suite
+        self._architecture = architecture
+
+    @property
+    def name(self) -> str:
+        """Name the suite."""
+        return f"Debian {self._suite} packages for {self._architecture}"
+
+    @property
+    def key(self) -> str:
+        """Name the suite."""
+        return f"debian {self._suite} {self._architecture}"
+
+    def supply(
+        self, programs: tuple[Program, ...], cache: HostPath, work: HostPath, progress: Progress
+    ) -> Supply:
+        """Fetch and unpack packages below ``work``, downloads kept in ``cache``.
+
+        Raises MirrorUnavailable, PackageUnavailable, DamagedPackage, and ProviderError where no
+        package fits.
+        """
+        alternatives = self._alternatives(cache, work)
+        wanted = tuple(dict.fromkeys(program.wanted for program in programs))
+        fronts = tuple(Wanted(name, "") for name in FRONTENDS)
+        found = find_packages(alternatives, (*wanted, *fronts), progress)
+        versions = {f.wanted.name: f.version for f in found if f.version}
+        refused = {
+            f.wanted.name: f.difference for f in found if not f.version and f.wanted.revision
+        }
+        if not versions:
+            raise ProviderError(
+                f"No package of {self.name} is of the tree's revision: "
+                + "; ".join(sorted(refused.values())),
+                "upgrade the tree, or set XBUILD_DEBIAN_MIRROR to an archive of its day",
+            )
+        extra = {f.wanted.name: f.offered[0] for f in found if not f.wanted.revision and f.offered}
+        unpacked = HostPath(os.path.join(work, "unpacked"))
+        os.mkdir(unpacked)
+        fetch_packages(alternatives, tuple((versions | extra).items()), unpacked, progress)
+        fronts_at = tuple(f"usr/bin/{name}" for name in ("ccache", "distcc", "distccd"))
+        return Supply(unpacked, True, versions, refused, fronts_at)
+
+    def _alternatives(self, cache: HostPath, work: HostPath) -> tuple[Apt, ...]:
+        """Return each mirror with the updates that trees are upgraded from, then without."""
+        found: list[Apt] = []
+        for mirror in find_mirrors():
+            updates = (
+                (f"{mirror.uri}-security", f"{self._suite}-security"),
+                (mirror.uri, f"{self._suite}-updates"),
+            )
+            for also in (updates, ()):
+                place = HostPath(f"{work}/apt-{len(found)}")
+                pool = HostPath(f"{cache}/downloads")
+                found.append(Apt(place, pool, self._architecture, self._suite, mirror, also))
+        return tuple(found)

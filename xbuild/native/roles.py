@@ -1,0 +1,125 @@
+"""Which programs of a distribution's packages native ones may stand in for, and how far.
+
+Pure: a table by package and program. What is not in it stays emulated. A level here is the most
+that a proof can give; ``exact`` becomes so by the corpus alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+from xbuild.native.gcc_driver import EMULATE_FOR, EMULATE_FOR_LANGUAGE
+from xbuild.record import Record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.toolset.manifest import Kind, Level
+
+_LONG_DOUBLE = "its long double is of another precision than the target's"
+_MACHINE = "it tells the machine"
+_USERS = "names of users may come from modules of the target's C library"
+
+COMPILERS = frozenset(
+    ("cc1", "cc1plus", "cc1obj", "cc1objplus", "f951", "lto1", "d21", "go1", "gnat1", "cc1gm2")
+)
+LINKERS = frozenset(("collect2", "lto-wrapper"))
+BINUTILS = frozenset(
+    (
+        *("ar", "nm", "ranlib", "strip", "objcopy", "objdump", "readelf", "size", "strings"),
+        *("addr2line", "c++filt", "elfedit"),
+    )
+)
+LINKERS_OF_BINUTILS = frozenset(("ld", "ld.bfd", "ld.gold"))
+LOADS_PLUGIN = LINKERS_OF_BINUTILS | {"ar", "nm", "ranlib", "strip", "objcopy"}
+"""Programs of binutils that load the compiler's LTO plugin."""
+
+
+class Role(Record):
+    """What a program is for, the most that it may be used at, and why not more.
+
+    ``emulate_for`` is a tool's.
+    """
+
+    kind: Kind
+    level: Level = "exact"
+    reason: str = ""
+    drops_preload: bool = False
+    emulate_for: tuple[str, ...] = ()
+
+
+_DRIVER = Role("driver", drops_preload=True, emulate_for=EMULATE_FOR)
+# A plugin is the target's code; what is offloaded, a cross compiler may be built without.
+_COMPILER = Role("compiler", drops_preload=True, emulate_for=("-fplugin", "-fopenmp", "-fopenacc"))
+
+# Programs of packages that are the same for all architectures, by package.
+_PLAIN: dict[str, Role] = {
+    "bash": Role("shell", "fast", f"printf: {_LONG_DOUBLE}"),
+    "bzip2": Role("archiver"),
+    "coreutils": Role("coreutils"),
+    "dash": Role("shell"),
+    "diffutils": Role("text"),
+    "findutils": Role("coreutils"),
+    "gawk": Role("text"),
+    "grep": Role("text"),
+    "gzip": Role("archiver"),
+    "m4": Role("text"),
+    "make": Role("make"),
+    "mawk": Role("text"),
+    "patch": Role("text"),
+    "sed": Role("text"),
+    "tar": Role("archiver"),
+    "xz-utils": Role("archiver"),
+    "zstd": Role("archiver"),
+}
+_BY_PROGRAM: dict[str, tuple[Level, str]] = {
+    **dict.fromkeys(("uname", "arch"), ("none", _MACHINE)),
+    **dict.fromkeys(("printf", "seq", "od", "numfmt"), ("fast", _LONG_DOUBLE)),
+    "sort": ("fast", f"--general-numeric-sort: {_LONG_DOUBLE}"),
+    **dict.fromkeys(("id", "groups", "whoami", "who", "users", "pinky"), ("none", _USERS)),
+    "stdbuf": ("none", "it preloads a library of the target's"),
+    **dict.fromkeys(("chcon", "runcon", "hostid", "logname"), ("none", "no build needs it")),
+}
+_NARROW: dict[str, str] = {
+    "xz-utils": "how it splits what it compresses depends on the size of an address",
+    "zstd": "how it compresses depends on the processor's vectors",
+}
+_WITHOUT_VECTORS = frozenset(("riscv64", "armhf", "armel", "mipsel", "mips64el", "s390x"))
+
+
+def role_of_plain(package: str, program: str, *, bits: int, architecture: str) -> Role | None:
+    """Return the role of a program whose package bears the same name everywhere.
+
+    ``bits`` and ``architecture`` (Debian's name) are the tree's. None for what stays emulated and
+    needs no word.
+    """
+    role = _PLAIN.get(package)
+    if role is None:
+        return None
+    if program in _BY_PROGRAM:
+        level, reason = _BY_PROGRAM[program]
+        return Role(role.kind, level, reason)
+    narrow = package in _NARROW and (bits == 32 or architecture in _WITHOUT_VECTORS)
+    return Role(role.kind, "fast", _NARROW[package]) if narrow else role
+
+
+def role_of_compiler(program: str) -> Role | None:
+    """Return the role of a program of a GCC package, by its name without triplet and version."""
+    if program in COMPILERS:
+        return _COMPILER
+    if program in LINKERS:
+        return Role("linker", drops_preload=True)
+    driver = re.fullmatch(r"(gcc|g\+\+|cpp|gfortran|gcc-(?:ar|nm|ranlib))(-\d+)?", program)
+    if driver:
+        special = EMULATE_FOR_LANGUAGE.get(driver[1], ())
+        return replace(_DRIVER, emulate_for=(*EMULATE_FOR, *special))
+    return None
+
+
+def role_of_binutils(program: str) -> Role | None:
+    """Return the role of a program of binutils, by its name without triplet."""
+    if program == "as":
+        return Role("assembler", drops_preload=True)
+    if program in LINKERS_OF_BINUTILS:
+        # LLVM's plugin is the target's code.
+        return Role("linker", drops_preload=True, emulate_for=("*LLVMgold.so",))
+    return Role("binutils", drops_preload=True) if program in BINUTILS else None
