@@ -333,3 +333,11 @@ def test_a_directory_of_somebody_elses_is_not_trusted(
         assert (done.returncode, "Cannot list the container" in done.stderr) == (125, True)
     finally:
         os.rmdir(place)
+
+
+@pytest.mark.parametrize("command", ["exec", "stop", "wait", "attach", "logs"])
+def test_names_are_completed(root: Runner, start: Start, name: str, command: str) -> None:
+    start(root, IDLE)
+    words = {"COMP_WORDS": f"xbuild {command} {name[:8]}", "COMP_CWORD": "2"}
+    environment = root.user.environment(_XBUILD_COMPLETE="bash_complete", **words)
+    assert f"plain,{name}" in root.command(env=environment).stdout.splitlines()

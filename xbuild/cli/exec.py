@@ -96,9 +96,12 @@ def _by_number(user: str | None) -> Account:
 
 def build_command() -> click.Command:
     """Return the click command for help and completion."""
+    from xbuild.cli.names import complete_names
     from xbuild.cli.usage import build_command_of
 
-    return build_command_of("exec", EXEC_OPTIONS, "NAME|TREE", SUMMARY, EPILOG)
+    return build_command_of(
+        "exec", EXEC_OPTIONS, "NAME|TREE", SUMMARY, EPILOG, complete=complete_names
+    )
 
 
 def __getattr__(name: str) -> click.Command:

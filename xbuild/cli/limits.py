@@ -1,9 +1,10 @@
-"""What the options mean that limit resources. Loaded where one of them is used."""
+"""What the options mean that limit resources and map ids. Loaded where one of them is used."""
 
 from __future__ import annotations
 
 from xbuild.cli.sizes import parse_size
 from xbuild.errors import UsageError
+from xbuild.plan.ids import IdRange
 from xbuild.plan.request import Request
 from xbuild.record import replace
 
@@ -11,9 +12,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
 
+_IDS = (1 << 32) - 1  # the last number is none: setresuid(2)
 _MOST_WEIGHT = 10000
 _MOST_PIDS = 1 << 22  # linux/threads.h: PID_MAX_LIMIT
 _LEAST_CPUS, _MOST_CPUS = 0.01, 8192.0
+
+
+def with_ids(request: Request, parsed: Parsed) -> Request:
+    """Return a request with the id maps that were given. Raises UsageError."""
+    uids = tuple(id_range(text) for text in parsed.many("uid_map"))
+    gids = tuple(id_range(text) for text in parsed.many("gid_map"))
+    if not uids:
+        raise UsageError("--gid-map goes with --uid-map")
+    return replace(request, uid_map=uids, gid_map=gids)
+
+
+def id_range(text: str) -> IdRange:
+    """Parse a range of ids. Raises UsageError."""
+    parts = text.split(":")
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() for part in parts):
+        inside, outside, count = (int(part[:12]) for part in parts)
+        if count and max(inside, outside) + count <= _IDS:
+            return IdRange(inside, outside, count)
+    raise UsageError(f"Not a range of ids: {text}", "INSIDE:OUTSIDE:COUNT, such as 0:100000:65536")
 
 
 def with_limits(request: Request, parsed: Parsed) -> Request:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xbuild.cli.names import complete_names
 from xbuild.errors import NoSuchContainer
 from xbuild.plan.lifecycle import is_name
 from xbuild.sandbox.console import log_directory, log_path
@@ -22,7 +23,7 @@ _PAUSE_S = 0.1
 
 
 @click.command("logs")
-@click.argument("name", metavar="NAME|TREE")
+@click.argument("name", metavar="NAME|TREE", shell_complete=complete_names)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the container ends.")
 def command(name: str, follow: bool) -> None:
     """Show the output of the container NAME, also after its end, until the next one of its name."""

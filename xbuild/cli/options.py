@@ -159,6 +159,8 @@ OPTIONS = (
         "TIME",
     ),
     Option(("--kill-timeout",), "one", "From SIGTERM to SIGKILL when time is up [10].", "TIME"),
+    Option(("--uid-map",), "many", "Ids inside are these outside: 0:100000:65536.", "IN:OUT:COUNT"),
+    Option(("--gid-map",), "many", "The same for groups [as --uid-map].", "IN:OUT:COUNT"),
     Option(
         ("--partition",),
         "one",

@@ -25,6 +25,7 @@ _MOUNT_KEYS = frozenset(
     ("overlay", "overlay_ro", "inaccessible", "volatile", "persist", "copy_in", "copy_out")
 )
 _LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
+_ID_KEYS = frozenset(("uid_map", "gid_map"))
 _NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
@@ -87,6 +88,10 @@ def build_request(parsed: Parsed) -> Request:
         from xbuild.cli.limits import with_limits
 
         request = with_limits(request, parsed)
+    if parsed.values.keys() & _ID_KEYS:
+        from xbuild.cli.limits import with_ids
+
+        request = with_ids(request, parsed)
     if parsed.values.keys() & _NETWORK_KEYS:
         from xbuild.cli.networks import with_network
 
@@ -105,6 +110,10 @@ def check_value(key: str, text: str) -> None:
             from xbuild.cli.limits import read_limit  # off the start path
 
             read_limit(key, text)
+        case "uid_map" | "gid_map":
+            from xbuild.cli.limits import id_range  # off the start path
+
+            id_range(text)
         case "network" | "port":
             from xbuild.cli import networks  # off the start path
 

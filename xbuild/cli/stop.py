@@ -6,6 +6,7 @@ import signal
 
 import click
 
+from xbuild.cli.names import complete_names
 from xbuild.cli.settings import read_seconds
 from xbuild.plan.lifecycle import KILL_TIMEOUT_S
 from xbuild.sandbox.listing import find
@@ -14,7 +15,9 @@ _TIDIES_WITHIN_S = 5.0
 
 
 @click.command("stop")
-@click.argument("names", metavar="NAME|TREE...", nargs=-1, required=True)
+@click.argument(
+    "names", metavar="NAME|TREE...", nargs=-1, required=True, shell_complete=complete_names
+)
 @click.option(
     "--kill-timeout", metavar="TIME", help=f"From SIGTERM to SIGKILL [{KILL_TIMEOUT_S:g}]."
 )

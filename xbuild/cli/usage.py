@@ -5,9 +5,16 @@ Their command lines are parsed by ``options``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from xbuild.cli.options import OPTIONS, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 EPILOG = """\
 TREE is a directory with a root filesystem, or a disk image that has one. Without COMMAND a login
@@ -25,9 +32,18 @@ def build_command() -> click.Command:
 
 
 def build_command_of(
-    name: str, options: tuple[Option, ...], target: str, summary: str, epilog: str
+    name: str,
+    options: tuple[Option, ...],
+    target: str,
+    summary: str,
+    epilog: str,
+    *,
+    complete: Complete | None = None,
 ) -> click.Command:
-    """Return a command that is parsed by ``options``: for its help and completion."""
+    """Return a command that is parsed by ``options``: for its help and completion.
+
+    What it is about is completed as a path, unless by ``complete``.
+    """
     parameters: list[click.Parameter] = []
     for option in options:
         if option.key == "help":
@@ -36,7 +52,8 @@ def build_command_of(
             parameters.append(click.Option(list(option.names), is_flag=True, help=option.help))
             continue
         parameters.append(_valued(option))
-    parameters.append(click.Argument(["tree"], type=click.Path(), metavar=target))
+    kind = click.Path() if complete is None else None
+    parameters.append(click.Argument(["tree"], type=kind, metavar=target, shell_complete=complete))
     parameters.append(click.Argument(["command"], nargs=-1, metavar="[--] [COMMAND...]"))
     return click.Command(
         name,

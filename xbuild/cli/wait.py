@@ -6,13 +6,14 @@ import signal
 
 import click
 
+from xbuild.cli.names import complete_names
 from xbuild.cli.output import note
 from xbuild.errors import EXIT_SIGNAL_BASE
 from xbuild.sandbox.listing import find
 
 
 @click.command("wait")
-@click.argument("name", metavar="NAME|TREE")
+@click.argument("name", metavar="NAME|TREE", shell_complete=complete_names)
 def command(name: str) -> int:
     """Wait until the container NAME has ended, and exit with its status."""
     with find(name) as handle:

@@ -55,6 +55,10 @@ def choose_identities(
             "Cannot map ids: no /proc is mounted here, or that of another PID namespace",
             "mount -t proc proc /proc; unshare(1) does so with --mount-proc",
         )
+    if request.uid_map:
+        from xbuild.plan.given_ids import given_identities  # off the start path
+
+        return given_identities(request, host)
     if not may_have_roots_number(request, host, filesystem):
         return _shifted() if host.privileged else _of_a_user(survey, host)
     if host.privileged:
@@ -116,7 +120,7 @@ def _nested(host: Host) -> Identities:
     outer = IdMap(uids, gids, "launcher", host.has_setgroups)
     count = sum(span.count for span in uids)
     note = () if count >= SHIFTED_COUNT else (_few_ids(count),)
-    return Identities("nested", outer, _same_ids(outer), None, Owner(), note)
+    return Identities("nested", outer, same_ids(outer), None, Owner(), note)
 
 
 def _few_ids(count: int) -> str:
@@ -135,7 +139,7 @@ def _subordinate(host: Host, survey: Survey) -> Identities:
         gids = (IdRange(0, host.egid, 1), *gids)
         notes = _ownership_note(survey, host)
     outer = IdMap(uids[:_MAX_RANGES], gids[:_MAX_RANGES], "newuidmap")
-    return Identities("subordinate", outer, _same_ids(outer), None, Owner(), notes)
+    return Identities("subordinate", outer, same_ids(outer), None, Owner(), notes)
 
 
 def _granted(spans: tuple[SubIds, ...]) -> tuple[IdRange, ...]:
@@ -151,7 +155,7 @@ def _shift_down(ranges: tuple[IdRange, ...]) -> tuple[IdRange, ...]:
     return tuple(IdRange(span.inside - 1, span.outside, span.count) for span in ranges)
 
 
-def _same_ids(outer: IdMap) -> IdMap:
+def same_ids(outer: IdMap) -> IdMap:
     """Map every id of ``outer`` to itself; a range may not span two of the namespace above."""
     uids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.uids)
     gids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.gids)
@@ -162,7 +166,7 @@ def _single(host: Host, survey: Survey) -> Identities:
     uids, gids = (IdRange(0, host.euid, 1),), (IdRange(0, host.egid, 1),)
     outer = IdMap(uids, gids, "self", has_setgroups=False)
     notes = (_single_note(host), *_ownership_note(survey, host))
-    return Identities("single", outer, _same_ids(outer), None, Owner(), notes)
+    return Identities("single", outer, same_ids(outer), None, Owner(), notes)
 
 
 def _single_note(host: Host) -> str:

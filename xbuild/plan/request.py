@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from xbuild.plan.copies import CopyIn, CopyOut
+    from xbuild.plan.ids import IdRange
     from xbuild.plan.networks import Forward
 
     NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
@@ -94,6 +95,8 @@ class Request(Record):
     persist: HostPath | None = None
     copies_in: tuple[CopyIn, ...] = ()
     copies_out: tuple[CopyOut, ...] = ()
+    uid_map: tuple[IdRange, ...] = ()  # () for what private_users says
+    gid_map: tuple[IdRange, ...] = ()  # () for the same as uid_map
     setuid: bool = False
     capabilities: tuple[str, ...] = ()  # kept besides the default ones: plan.privileges
     drop_capabilities: tuple[str, ...] = ()

@@ -301,7 +301,7 @@ class View:
     def _tty_gid(self) -> int | None:
         if self._ids.outer is not None:
             return _TTY_GID if self._ids.outer.outside_gid(_TTY_GID) is not None else None
-        return self._ids.owner.gid + _TTY_GID
+        return self._ids.inner.outside_gid(_TTY_GID)
 
     def _mount_temporary(self) -> None:
         run, owner = self._api("/run"), self._ids.owner
@@ -452,8 +452,12 @@ class View:
         key, value = option
         if key not in ("uid", "gid") or value is None or not value.isdigit():
             return option
-        base = self._ids.owner.uid if key == "uid" else self._ids.owner.gid
-        return key, str(base + int(value))
+        ids = self._ids.inner if self._ids.outer is None else self._ids.outer
+        number = int(value)
+        outside = ids.outside_uid(number) if key == "uid" else ids.outside_gid(number)
+        if outside is None:
+            raise UsageError(f"--tmpfs: {key} {number} is not mapped in this container")
+        return key, str(outside if self._ids.outer is None else number)
 
     def _overlay(self, overlay: OverlayRequest, place: Place) -> None:
         from xbuild.plan.layering import overlay_step  # off the start path

@@ -45,6 +45,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._reserve = -1
         self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
 
     def run(self) -> int:
@@ -55,6 +56,25 @@ class Container:
         the command could not be executed.
         """
         _open_standard_descriptors()
+        # Where descriptors run out, one is needed to say so: a module is read then.
+        self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._run()
+        except OSError as error:
+            if error.errno not in (_linux.EMFILE, _linux.ENFILE):
+                raise
+            raise SetupFailed(
+                f"Cannot start a container: {error.strerror}", "ulimit -n shows the limit"
+            ) from error
+        finally:
+            self._give_up_reserve()
+
+    def _give_up_reserve(self) -> None:
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            self._reserve = -1
+
+    def _run(self) -> int:
         relay = self._console_for(self._plan.command.terminal)
         ending = Reports() if reports_at_end(self._plan) else None
         console = relay.sender if relay is not None else None
@@ -202,6 +222,7 @@ class Container:
         return self._explained(error, boundary_of(self._plan))
 
     def _explained(self, error: OSError, index: int) -> XbuildError:
+        self._give_up_reserve()
         from xbuild.sandbox.failure import explain_report  # off the start path
 
         subject = str(error.filename or "")

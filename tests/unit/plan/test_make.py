@@ -39,6 +39,7 @@ from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
 from xbuild.plan.host import Mount, SubIds
+from xbuild.plan.ids import IdRange
 from xbuild.plan.limiting import Hierarchies
 from xbuild.plan.make import make_plan
 from xbuild.plan.networking import NetworkFacts
@@ -157,6 +158,12 @@ CASES: dict[str, Facts] = {
     ),
     "network-bridge": facts(
         request=request(network="bridge", bridge="br0", name="web"), host=host(network=NETWORK)
+    ),
+    "given-ids": facts(
+        request=request(
+            uid_map=(IdRange(0, 300000, 1000), IdRange(1000, 400000, 1)),
+            gid_map=(IdRange(0, 300000, 3),),
+        )
     ),
     "copies": facts(
         request=request(

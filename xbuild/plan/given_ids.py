@@ -1,0 +1,42 @@
+"""Id maps as the user gave them (``--uid-map``). Off the start path."""
+
+from __future__ import annotations
+
+from xbuild.errors import HostUnable, UsageError
+from xbuild.plan.identities import Identities, same_ids
+from xbuild.plan.ids import IdMap, Owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.host import Host
+    from xbuild.plan.request import Request
+
+
+def given_identities(request: Request, host: Host) -> Identities:
+    """Return the maps of ``--uid-map`` and ``--gid-map``, by which files are shown as well.
+
+    Raises UsageError, HostUnable.
+    """
+    uids = request.uid_map
+    gids = request.gid_map or uids
+    if host.privileged:
+        ids = IdMap(uids, gids, "parent")
+        uid, gid = ids.outside_uid(0), ids.outside_gid(0)
+        if uid is None or gid is None:
+            raise UsageError(
+                "--uid-map leaves out 0, root inside", "add a range that begins with it: 0:OUT:N"
+            )
+        if uid == 0 or gid == 0:
+            raise UsageError(
+                "--uid-map makes root inside the host's root", "--private-users identity says so"
+            )
+        return Identities("shifted", None, ids, ids, Owner(uid, gid))
+    if host.euid == 0 or not host.has_newuidmap or host.no_new_privs:
+        raise HostUnable(
+            "Cannot map ids as --uid-map says: that takes the host's root, or newuidmap",
+            "install uidmap (shadow-utils), and grant the ids in /etc/subuid and /etc/subgid",
+        )
+    outer = IdMap(uids, gids, "newuidmap")
+    if outer.outside_uid(0) is None or outer.outside_gid(0) is None:
+        raise UsageError("--uid-map leaves out 0, root inside", "such as 0:YOUR-UID:1")
+    return Identities("subordinate", outer, same_ids(outer), None, Owner())
