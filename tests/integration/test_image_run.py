@@ -119,10 +119,12 @@ def test_dirty_journal_is_said_and_fsck_repairs(
     root: Runner, image: HostPath, tmp_path: Path
 ) -> None:
     dirty = _dirty_copy(root, image, tmp_path)
+    plan = root.output("--dry-run", dirty, "true")
+    assert "not unmounted cleanly, or has errors (ext4): its journal is replayed; --fsck" in plan
     done = root.run("--fsck", dirty, "cat", "/root/kept")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "kept\n"
-    assert any("not unmounted cleanly" in n and "--fsck" in n for n in notes(done))
+    assert any("not unmounted cleanly" in n and "repaired first" in n for n in notes(done))
     assert "recovering journal" in done.stderr
     assert not notes(root.run(dirty, "/bin/true"))[0].startswith("partition")
 
