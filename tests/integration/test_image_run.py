@@ -119,10 +119,12 @@ def test_dirty_journal_is_said_and_fsck_repairs(
     root: Runner, image: HostPath, tmp_path: Path
 ) -> None:
     dirty = _dirty_copy(root, image, tmp_path)
+    plan = root.output("--dry-run", dirty, "true")
+    assert "not unmounted cleanly, or has errors (ext4): its journal is replayed; --fsck" in plan
     done = root.run("--fsck", dirty, "cat", "/root/kept")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "kept\n"
-    assert any("not unmounted cleanly" in n and "--fsck" in n for n in notes(done))
+    assert any("not unmounted cleanly" in n and "repaired first" in n for n in notes(done))
     assert "recovering journal" in done.stderr
     assert not notes(root.run(dirty, "/bin/true"))[0].startswith("partition")
 
@@ -174,6 +176,9 @@ def test_btrfs_subvolume(root: Runner, tmp_path: Path) -> None:
     listed = root.output("--subvolume", "@", image, "ls", "/marked", "/etc/hosts")
     assert listed.split() == ["/etc/hosts", "/marked"]
     assert root.run(image, "ls", "/marked").returncode == 1
+    _in_mounted(image, "btrfs", "btrfs subvolume set-default {0}/@", tmp_path / "again")
+    assert root.output(image, "ls", "/marked") == "/marked\n"
+    assert root.output("--ephemeral", image, "ls", "/marked") == "/marked\n"
     missing = root.run("--subvolume", "@x", image, "ls")
     assert missing.returncode == 125
     assert "no subvolume @x" in missing.stderr
@@ -190,7 +195,7 @@ def _fill(image: HostPath, kind: str, layout: Layout, tmp_path: Path) -> None:
 def _in_mounted(image: HostPath, kind: str, script: str, tmp_path: Path) -> None:
     """Run a script on the mounted first partition, in a mount namespace of its own."""
     place = tmp_path / "mounted"
-    place.mkdir()
+    place.mkdir(parents=True)
     options = f"loop,offset={MIB}"
     text = f"mount -t {kind} -o {options} {image} {place}\n{script.format(place)}\numount {place}"
     subprocess.run(["unshare", "-m", "sh", "-ec", text], check=True)

@@ -13,15 +13,21 @@ from xbuild.sandbox.disk_failure import explain_check
 from xbuild.sandbox.disks import run_check
 
 
-def repair_unreadable(survey: ImageSurvey, lock: ImageLock) -> None:
+def repair_unreadable(survey: ImageSurvey, lock: ImageLock, *, named: str | None) -> None:
     """Repair the file systems of an image, locked for writing, that could not be looked into.
 
-    What the programs say goes to standard error. Raises DamagedImage where one could not repair
-    it all, ImageToolMissing, CannotAttach.
+    Only that which is ``named``, by number or label, if one is. What the programs say goes to
+    standard error. Raises DamagedImage where one could not repair it all, ImageToolMissing,
+    CannotAttach.
     """
     for item in survey.partitions:
-        if _is_damaged(item):
+        if _is_damaged(item) and (named is None or named in _names(item)):
             _repair(item, survey.path, lock)
+
+
+def _names(item: ImagePartition) -> tuple[str, ...]:
+    label = item.filesystem.label if item.filesystem is not None else ""
+    return (str(item.partition.number), item.partition.name, label)
 
 
 def _is_damaged(item: ImagePartition) -> bool:

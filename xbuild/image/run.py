@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from xbuild.errors import ImageError, UsageError
+from xbuild.errors import DamagedImage, UnsupportedImage, UsageError
 from xbuild.image.lock import lock_image
 from xbuild.image.mounting import MountedImage, MountRefused, read_only
 from xbuild.image.repair import repair_unreadable
@@ -23,6 +23,7 @@ from xbuild.sandbox.disk_failure import explain_attach, explain_mount
 from xbuild.tree.resolve import DirectoryReader
 
 if TYPE_CHECKING:
+    from xbuild.errors import ImageError
     from xbuild.image.compressed import Progress
     from xbuild.image.lock import ImageLock
     from xbuild.image.source import Source
@@ -65,11 +66,11 @@ def _survey(request: Request, source: Source, lock: ImageLock, *, repairs: bool)
 
     if not repairs:
         return look(request.partition)
-    with suppress(ImageError):
+    with suppress(DamagedImage, UnsupportedImage):
         survey = look(request.partition)
         if survey.root is not None:
             return survey
-    repair_unreadable(look(None), lock)
+    repair_unreadable(look(None), lock, named=request.partition)
     return look(request.partition)
 
 
