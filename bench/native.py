@@ -8,8 +8,8 @@ turns within a round, each build begins with fresh sources at the same path, and
 compared byte by byte with the first emulated build's. Prints a table, and writes native.json and
 native.svg to --output.
 
-Variants: emulated, cross, exact, fast, exact-sh (exact, with CONFIG_SHELL=/bin/sh), ccache-cold, ccache-warm,
-distcc-1, distcc-2.
+Variants: emulated, cross, exact, fast, exact-sh (exact, with CONFIG_SHELL=/bin/sh), ccache-cold,
+ccache-warm, distcc-1, distcc-2.
 """
 
 from __future__ import annotations
