@@ -8,7 +8,8 @@ turns within a round, each build begins with fresh sources at the same path, and
 compared byte by byte with the first emulated build's. Prints a table, and writes native.json and
 native.svg to --output.
 
-Variants: emulated, cross, exact, fast, ccache-cold, ccache-warm, distcc-1, distcc-2.
+Variants: emulated, cross, exact, fast, exact-sh (exact, with CONFIG_SHELL=/bin/sh), ccache-cold,
+ccache-warm, distcc-1, distcc-2.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ TRIPLETS = {
     "riscv64": "riscv64-linux-gnu",
 }
 DEFAULT = ("emulated", "exact", "fast", "cross")
-VARIANTS = (*DEFAULT, "ccache-cold", "ccache-warm", "distcc-1", "distcc-2")
+VARIANTS = (*DEFAULT, "exact-sh", "ccache-cold", "ccache-warm", "distcc-1", "distcc-2")
 BUILD = "/build"  # the same for all: it is in the debug information
-TARGETS = {"exact": (10.0, 1.5), "fast": (15.0, 1.2)}
+TARGETS = {"exact": (10.0, 1.5), "exact-sh": (10.0, 1.5), "fast": (15.0, 1.2)}
 CONFIGURE_LIMIT = 2.2
 _FIRST_PORT = 36320
 
@@ -240,6 +241,8 @@ def run_options(setting: Setting, variant: str, project: Project) -> list[str]:
     if variant == "fast":
         return ["--native=fast"]
     options = ["--native"]
+    if variant == "exact-sh":
+        return [*options, "--setenv", "CONFIG_SHELL=/bin/sh"]
     if variant.startswith("ccache"):
         cache = setting.place / f"ccache-{project.name}"
         if variant == "ccache-cold":
@@ -306,7 +309,7 @@ def _missed(
     if variant not in TARGETS:
         return
     least, most = TARGETS[variant]
-    if variant == "exact" and any(p.name == project and p.is_configure for p in PROJECTS):
+    if variant.startswith("exact") and any(p.name == project and p.is_configure for p in PROJECTS):
         most = CONFIGURE_LIMIT
     if faster is not None and faster < least:
         yield f"{project} {variant} is {faster:.1f} times faster than emulation, not {least:.0f}"

@@ -129,7 +129,7 @@ def test_a_bash_says_the_tree_s_machine(cache: Cache, tree: HostPath, root: Runn
     native = root.run("--native=fast", *bash, env=environment).stdout.splitlines()
     assert native[0] == emulated[0]
     assert native[1].startswith("/run/xbuild/native/")
-    assert emulated[1].startswith("/usr/bin/bash")
+    assert not emulated[1].startswith("/run/xbuild/native/")
 
 
 def test_a_damaged_set_is_noticed_and_made_anew(cache: Cache, tree: HostPath, root: Runner) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Protocol
 
@@ -15,6 +16,9 @@ from xbuild.tree.distribution import Distribution
 
 FRONTENDS = ("ccache", "distcc")
 """Packages that come with every set where the distribution has them: of any revision."""
+
+
+_ROOM_BYTES = 192 << 20  # for a suite's package lists: apt-get waits for ever on a full disk
 
 
 class Supply(Record):
@@ -83,6 +87,7 @@ class DebianOrigin:
         Raises MirrorUnavailable, PackageUnavailable, DamagedPackage, and ProviderError where no
         package fits.
         """
+        _require_room(work)
         alternatives = self._alternatives(cache, work)
         wanted = tuple(dict.fromkeys(program.wanted for program in programs))
         fronts = tuple(Wanted(name, "") for name in FRONTENDS)
@@ -117,3 +122,9 @@ class DebianOrigin:
                 pool = HostPath(f"{cache}/downloads")
                 found.append(Apt(place, pool, self._architecture, self._suite, mirror, also))
         return tuple(found)
+
+
+def _require_room(directory: HostPath) -> None:
+    status = os.statvfs(directory)
+    if status.f_bavail * status.f_frsize < _ROOM_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory)
