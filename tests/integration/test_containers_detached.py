@@ -59,6 +59,7 @@ def test_start_of_what_is_not_there(runner: Runner) -> None:
     assert (done.returncode, done.stdout) == (127, "")
     assert "There is no no-such-program" in done.stderr
     assert "never" not in runner.command("ps", "-q").stdout
+    assert runner.command("logs", "never").returncode == 125
 
 
 def test_wait_for_a_detached_one(root: Runner, begin: Begin) -> None:

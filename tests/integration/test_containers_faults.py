@@ -196,6 +196,7 @@ def test_no_process_left_to_be_had(root: Runner, name: str) -> None:
         assert root.command("exec", name, "true").returncode == 0
     finally:
         assert root.command("stop", "--kill-timeout", "1", name).returncode == 0
+        os.unlink(f"/var/log/xbuild/{name}.log")
 
 
 def test_tree_removed_while_it_is_used(

@@ -69,6 +69,13 @@ def test_maps_that_cannot_be(root: Runner, text: str) -> None:
     assert root.run("--uid-map", text, root.tree("arm64"), "true").returncode == 2
 
 
+def test_nobody_inside_is_the_hosts_root(root: Runner) -> None:
+    words = ("--uid-map", "0:300000:1", "--uid-map", "5:0:1")
+    done = root.run(*words, root.tree("arm64"), "true")
+    assert done.returncode == 2
+    assert "the host's root" in done.stderr
+
+
 @pytest.fixture
 def sudo_tree(new_tree: Callable[[User], HostPath], root: Runner) -> HostPath:
     """Debian with sudo, a user who may use it, and one who asks."""

@@ -161,6 +161,24 @@ def test_ports_need_a_network_of_ones_own(root: Runner) -> None:
     assert "--port is for --network private" in done.stderr
 
 
+def test_helper_ends_with_a_launcher_that_is_killed(root: Runner) -> None:
+    done = apart(
+        root,
+        """
+        ip link add outside type bridge; ip address add 10.9.9.1/24 dev outside
+        ip link set outside up; ip route add default via 10.9.9.2
+        "$xbuild" run -p 18081:80 "$tree" -- sleep 1000 &
+        while ! grep -q ' 00000000:46A1 ' /proc/net/tcp; do sleep 0.05; done
+        kill -9 $!; wait || true
+        for i in $(seq 100); do
+            grep -q ' 00000000:46A1 ' /proc/net/tcp || { echo "nobody listens"; break; }
+            sleep 0.05
+        done
+        """,
+    )
+    assert done.stdout == "nobody listens\n", done.stderr
+
+
 def apart(root: Runner, script: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script in network and mount namespaces of its own; $xbuild and $tree are set."""
     words = ["unshare", "--mount", "--net", "--propagation=private", "sh", "-ec", script]

@@ -26,9 +26,10 @@ def given_identities(request: Request, host: Host) -> Identities:
             raise UsageError(
                 "--uid-map leaves out 0, root inside", "add a range that begins with it: 0:OUT:N"
             )
-        if uid == 0 or gid == 0:
+        if any(span.outside == 0 for span in (*uids, *gids)):
             raise UsageError(
-                "--uid-map makes root inside the host's root", "--private-users identity says so"
+                "--uid-map gives somebody inside the number of the host's root",
+                "--private-users identity says so",
             )
         return Identities("shifted", None, ids, ids, Owner(uid, gid))
     if host.euid == 0 or not host.has_newuidmap or host.no_new_privs:

@@ -88,10 +88,10 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        for fd in (self.control, self.network, *self.copies):
+        for fd in (self.control, self.keeper, self.network, *self.copies):
             if fd >= 0:
                 os.close(fd)
-        self.control, self.network, self.copies = -1, -1, (-1, -1)
+        self.control, self.keeper, self.network, self.copies = -1, -1, -1, (-1, -1)
 
 
 class ProcessOne:

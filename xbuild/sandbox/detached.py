@@ -40,10 +40,12 @@ class DetachedContainer(Container):
         log = Log(log_path(entry.name))
 
         def begun() -> None:
-            if lines.reports.receive() is None:
-                self._call_begun(entry.name)
-                for number in (1, 2):
-                    os.dup2(log.fd, number)
+            if lines.reports.receive() is not None:
+                os.unlink(log_path(entry.name))  # who asked is told, and nothing was written
+                return
+            self._call_begun(entry.name)
+            for number in (1, 2):
+                os.dup2(log.fd, number)
 
         self._begun = begun
         if isinstance(console, Console):
