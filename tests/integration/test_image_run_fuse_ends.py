@@ -174,6 +174,8 @@ def test_killed_while_starting(ranged: Runner, image: HostPath) -> None:
 
 
 def test_server_has_no_way_to_the_host(ranged: Runner, image: HostPath) -> None:
+    assert ranged.user is not None
+    Path(ranged.user.home, ".profile").touch()  # where it would be, were it left where it began
     with running(lambda: ranged.spawn(image, "sh", "-c", WAIT)) as process:
         server = _server(process)
         status = Path(f"/proc/{server}/status").read_text()

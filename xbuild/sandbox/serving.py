@@ -93,6 +93,7 @@ def _become_server(
         _cover(_POINT)
         _linux.prctl(_linux.PR_SET_NO_NEW_PRIVS, 1)
         null = os.open("/dev/null", os.O_RDWR)
+        os.chdir("/")  # from where it is moved with its root, see _empty_root
         begun.open()
         for source, number in ((null, 0), (saying, 1), (saying, 2), (image, 3)):
             os.dup2(source, number)
