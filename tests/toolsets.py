@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 from tests.capability import require
@@ -71,6 +72,9 @@ class NativeRunner:
         done = self.run(*arguments, **options)
         assert done.returncode == 0, f"{done.args}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+
+NativeAs = Callable[[Runner], NativeRunner]
 
 
 def digest_of(path: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.capability import require
 from tests.runs import KINDS, Kind, Runner
+from tests.toolsets import NativeAs, NativeRunner
 from tests.trees import TreeStore
 from tests.users import User, current_user
 from xbuild.errors import MirrorUnavailable
@@ -145,3 +146,23 @@ def busybox_tree(
         return tree
 
     return make
+
+
+@pytest.fixture
+def native_as(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeAs]:
+    """``native_as(runner)``: that runner with --native and an empty cache of its own."""
+    made: list[HostPath] = []
+
+    def make(runner: Runner) -> NativeRunner:
+        made.append(HostPath(f"{runner.user.home}/native-cache-{os.getpid()}"))
+        return NativeRunner(runner, made[-1])
+
+    yield make
+    for cache in made:
+        shutil.rmtree(cache)
+
+
+@pytest.fixture
+def native(root: Runner, native_as: NativeAs) -> NativeRunner:
+    """Real root with --native."""
+    return native_as(root)

@@ -1,6 +1,6 @@
 """What ``xbuild run`` imports before it does anything: little, for its start is its speed.
 
-Measured: each of these modules costs 3 to 32 ms of a start that takes about 40 (bench/).
+Measured: each of these modules costs 3 to 32 ms of a start that takes some 35 (bench/).
 """
 
 from __future__ import annotations

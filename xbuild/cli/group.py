@@ -15,7 +15,7 @@ from xbuild.cli.output import complain
 from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 
 COMMANDS = {
-    "run": ("xbuild.cli.run", "Run a command in a root filesystem"),
+    "run": ("xbuild.cli.run", "Run a command in a root filesystem or a disk image"),
     "start": ("xbuild.cli.start", "Start a container in the background"),
     "hold": ("xbuild.cli.hold", "Keep a container that commands join"),
     "exec": ("xbuild.cli.exec", "Run a command in a container that is running"),
@@ -25,9 +25,9 @@ COMMANDS = {
     "stop": ("xbuild.cli.stop", "End a running container"),
     "wait": ("xbuild.cli.wait", "Wait for the end of a container"),
     "diff": ("xbuild.cli.diff", "List the changes that a directory keeps apart from its tree"),
-    "commit": ("xbuild.cli.commit", "Fold such changes back into their tree"),
-    "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive or a program is"),
-    "image": ("xbuild.cli.image", "Resize, pack and flash disk images"),
+    "commit": ("xbuild.cli.commit", "Fold the changes that diff lists into their tree"),
+    "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive, a disk image or a program is"),
+    "image": ("xbuild.cli.image", "Resize, pack, flash and release disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
     "native": ("xbuild.cli.native", "Make and keep native tools for trees"),
     "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),

@@ -22,4 +22,4 @@ COMMANDS = {
     cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 def command() -> None:
-    """Resize, pack and flash disk images."""
+    """Resize, pack, flash and release disk images."""

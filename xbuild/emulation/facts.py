@@ -54,7 +54,7 @@ def identify(path: HostPath) -> Identity | None:
 
 def cached_facts(path: HostPath) -> Facts | None:
     """Return what an earlier start learnt about this very file; changes nothing."""
-    file = _cache_file()
+    file = cache_place("interpreters")
     identity = identify(path)
     if file is None or identity is None:
         return None
@@ -68,7 +68,7 @@ def cached_facts(path: HostPath) -> Facts | None:
 
 def remember_facts(identity: Identity, facts: Facts) -> None:
     """Keep what was learnt about the file of this identity; silently not, where that fails."""
-    file = _cache_file()
+    file = cache_place("interpreters")
     if file is None or any(c in identity.path for c in "\t\n\r"):
         return
     row = "\t".join((*_key(identity), facts.arch, facts.version or ""))
@@ -84,15 +84,15 @@ def _key(identity: Identity) -> list[str]:
     return [str(getattr(identity, field)) for field in identity.__match_args__]
 
 
-def _cache_file() -> HostPath | None:
-    """Return the cache's path, None without a home (XDG Base Directory Specification)."""
+def cache_place(name: str) -> HostPath | None:
+    """Return a place in the cache, None without a home (XDG Base Directory Specification)."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not base.startswith("/"):
         home = os.environ.get("HOME", "")
         if not home.startswith("/"):
             return None
         base = f"{home}/.cache"
-    return HostPath(f"{base}/xbuild/interpreters")
+    return HostPath(f"{base}/xbuild/{name}")
 
 
 def _read_rows(file: HostPath) -> list[str]:

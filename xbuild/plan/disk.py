@@ -11,7 +11,9 @@ from xbuild.record import GuestPath, HostPath, Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.guest import Place
+    from xbuild.plan.host import Host
     from xbuild.plan.identities import Identities
+    from xbuild.plan.places import MountPoints
     from xbuild.plan.steps import Create, IdMap, Step
 
 _REPAIRED = 1  # e2fsck(8), fsck.fat(8), fsck.f2fs(8): exit status where errors were corrected
@@ -133,7 +135,42 @@ def _mount(volume: Volume) -> Step:
     )
 
 
-def show_volume(
+def root_steps(disk: Disk, image: HostPath, ids: Identities, is_overlay: bool) -> list[Step]:
+    """Return the steps that make the root volume the container's root."""
+    # What is served was opened before process 1 was there.
+    found: list[Step] = [] if disk.is_served else open_steps(disk)
+    volume = disk.root.name
+    if is_overlay:
+        in_user_namespace = ids.outer is not None
+        found.append(
+            steps.MountOverlay(image, False, ids.tree, ids.owner, in_user_namespace, volume=volume)
+        )
+    else:
+        found.append(steps.MountTree(image, disk.root.read_only, False, ids.tree, volume))
+    return found
+
+
+def volume_steps(
+    disk: Disk, host: Host, ids: Identities, points: MountPoints
+) -> tuple[list[Step], list[str]]:
+    """Return the steps that show the other volumes where fstab says, and notes. Raises TargetError.
+
+    Mount points whose own cannot be mounted are closed.
+    """
+    found: list[Step] = []
+    notes: list[str] = []
+    for seat in disk.seats:
+        create = points.create_if_missing(seat.place, "directory", seat.target)
+        id_map = ids.tree if host.can_idmap_type(seat.volume.filesystem) else None
+        step, note = _show_volume(
+            disk, seat, create, ids, id_map=id_map, is_ephemeral=points.is_overlay
+        )
+        found.append(step)
+        notes += [note] if note else []
+    return [*found, *(steps.ReadOnlyOver(path) for path in disk.closed)], notes
+
+
+def _show_volume(
     disk: Disk,
     seat: Seat,
     create: Create,

@@ -73,6 +73,11 @@ class Guest(Record):
     setuid_command: GuestPath | None = None  # what an ordinary user inside would gain rights by
 
 
+def api_path(guest: Guest, name: str) -> GuestPath:
+    """Return where one of API_DIRECTORIES is in the tree, symlinks resolved."""
+    return guest.api[API_DIRECTORIES.index(GuestPath(name))].path
+
+
 def read_guest(
     reader: TreeReader, request: Request, interpreters: tuple[GuestPath, ...] = ()
 ) -> Guest:

@@ -62,6 +62,23 @@ def overlay_step(
     )
 
 
+def layered_root(
+    request: Request, host: Host, guest: Guest, ids: Identities, is_image: bool
+) -> MountPersistent | MountVolatile:
+    """Decide how a root is mounted of which only a part is the tree's own, unchanged.
+
+    Raises HostUnable, UsageError.
+    """
+    if is_image:
+        raise UsageError(
+            "--persist and --volatile yes are for directories, not for images",
+            "--ephemeral discards all changes to an image",
+        )
+    if request.volatile:
+        return volatile_step(request, guest, ids)
+    return persistent_step(request, host, ids)
+
+
 def persistent_step(request: Request, host: Host, ids: Identities) -> MountPersistent:
     """Decide how a root is mounted whose changes are kept apart.
 

@@ -12,9 +12,10 @@ from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
 from xbuild.plan.identities import choose_identities, may_have_roots_number
 from xbuild.plan.lifecycle import lifecycle_steps
+from xbuild.plan.naming import hostname_of
 from xbuild.plan.privileges import privilege_steps
 from xbuild.plan.request import LIMITS
-from xbuild.plan.view import View, hostname_of
+from xbuild.plan.view import View
 from xbuild.record import GuestPath, HostPath, replace
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_at_start

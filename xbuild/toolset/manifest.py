@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 
+from xbuild.emulation.facts import cache_place
 from xbuild.errors import ToolsetDamaged
 from xbuild.record import GuestPath, HostPath, Record, replace
 
@@ -132,14 +133,8 @@ class Toolset(Record):
 
 
 def native_directory() -> HostPath | None:
-    """Return the cache of native tools, None without a home (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):
-        home = os.environ.get("HOME", "")
-        if not home.startswith("/"):
-            return None
-        base = f"{home}/.cache"
-    return HostPath(f"{base}/xbuild/native")
+    """Return the cache of native tools; None without a home."""
+    return cache_place("native")
 
 
 def sets_directory() -> HostPath | None:

@@ -12,8 +12,10 @@ from xbuild.plan.disk import Disk, Seat, Volume
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.guest import API_DIRECTORIES, Account, Guest, Place
 from xbuild.plan.host import PROC_READ_ONLY, Host, Mount, SubIds
+from xbuild.plan.make import make_plan
 from xbuild.plan.native import Native
-from xbuild.plan.request import Request
+from xbuild.plan.request import Request, TmpfsRequest
+from xbuild.plan.steps import Plan
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.toolset.manifest import Tool, Toolset
 from xbuild.toolset.match import Left, Match, Use
@@ -26,6 +28,11 @@ _ALL = SubIds(0, 0xFFFFFFFF)
 
 ROOT_MOUNT = Mount(HostPath("/"), "ext4", 20, 1)
 PROC_MOUNT = Mount(HostPath("/proc"), "proc", 21, 20)
+_CGROUP = "/sys/fs/cgroup"
+V1_GROUPS = tuple(
+    (name, HostPath(f"{_CGROUP}/{name}/a")) for name in ("memory", "cpu", "pids", "io")
+)
+V2_SCOPE = HostPath(f"{_CGROUP}/user.slice/x.scope")
 
 
 def host(**changes: object) -> Host:
@@ -219,3 +226,21 @@ def facts(**changes: object) -> Facts:
         "emulations": (private(),),
     }
     return Facts(**(all_ | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def plan_of(case: Facts) -> Plan:
+    return make_plan(
+        case.request,
+        case.survey,
+        case.host,
+        case.guest,
+        case.emulations,
+        case.disk,
+        case.native,
+    )
+
+
+def tmpfs_facts(path: str) -> dict[str, object]:
+    """What facts() takes for a tmpfs that is asked for at ``path``."""
+    wanted = (TmpfsRequest(GuestPath(path)),)
+    return {"request": request(tmpfs=wanted), "guest": guest(tmpfs=(place(path),))}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.plan.test_make import CASES, plan_of
+from tests.unit.plan.records import plan_of
+from tests.unit.plan.test_make import CASES
 from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
 from xbuild.plan.substitution import AboutToolset, Substitution
