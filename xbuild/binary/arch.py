@@ -245,12 +245,18 @@ def arch_of(ident: Ident) -> Arch | None:
     return None
 
 
+_host: Arch | None = None  # what this process is does not change
+
+
 def host_arch() -> Arch:
     """Return the architecture of the running Python, from its own ELF header.
 
     Never uname: a 32-bit personality or a container changes what uname says. Raises
     UnknownArchitecture when the header is of no machine in the table.
     """
+    global _host
+    if _host is not None:
+        return _host
     try:
         with open("/proc/self/exe", "rb") as program:
             ident = sniff(program.read(SNIFF_BYTES))
@@ -262,6 +268,7 @@ def host_arch() -> Arch:
     arch = arch_of(ident) if ident is not None else None
     if arch is None:
         raise UnknownArchitecture(f"This host's own programs are of no known architecture: {ident}")
+    _host = arch
     return arch
 
 

@@ -129,7 +129,7 @@ def read_program(file: SeekableReader) -> Program:
             end = max(end, offset + length)
         elif kind == PT_INTERP and interpreter is None:
             interpreter = _interpreter(file, offset, length, size)
-        elif kind == PT_DYNAMIC:
+        elif kind == PT_DYNAMIC and interpreter is None:
             needed = needed or _needs_libraries(file, ident, offset, length, size)
     return Program(ident, interpreter, interpreter is not None or needed, end)
 

@@ -14,7 +14,7 @@ from xbuild.record import GuestPath, HostPath, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Literal, TypeAlias
 
     from xbuild.plan.copies import CopyIn, CopyOut
     from xbuild.plan.layers import Create as Create
@@ -338,7 +338,7 @@ class Exec(Record):
 
 
 if TYPE_CHECKING:
-    Step = (
+    Step: TypeAlias = (
         LockTree
         | Enlist
         | LimitTime

@@ -176,9 +176,14 @@ def _register(stage: Stage, line: bytes) -> None:
         os.close(fd)
 
 
+_forgotten: list[object] = []
+
+
 def _forget_imports() -> None:
     """Make any later import fail: from here on, paths lead into the untrusted tree."""
     sys.path.clear()
     sys.path_hooks.clear()
     sys.meta_path.clear()
-    sys.path_importer_cache.clear()
+    # Exchanged, not cleared: to free what was listed of directories takes 0.2 ms.
+    _forgotten.append(sys.path_importer_cache)
+    sys.path_importer_cache = {}

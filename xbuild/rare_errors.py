@@ -1,0 +1,174 @@
+"""The errors that no plain start of a container raises: of images, native tools, other commands.
+
+They are found in ``xbuild.errors`` as well, where everybody looks for them: 32 classes are made in
+0.2 ms, which each start would spend on what it does not raise.
+"""
+
+from __future__ import annotations
+
+from xbuild.start_errors import (
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_TIMEOUT,
+    TargetError,
+    UsageError,
+    XbuildError,
+)
+
+# tree
+
+
+class UnknownFormat(TargetError):
+    """A file that is neither a program nor an archive of a tree; the message says what it is."""
+
+
+class DamagedArchive(TargetError):
+    """An archive that is cut off, garbled, or beyond what is sane to unpack."""
+
+
+# toolset
+
+
+class ToolsetError(XbuildError):
+    """A set of native tools that cannot serve."""
+
+
+class NoDispatcher(ToolsetError):
+    """An interpreter or a host for which native programs cannot be chosen at exec."""
+
+
+class ToolsetMissing(ToolsetError):
+    """No set was prepared for this tree."""
+
+
+class ToolsetDamaged(ToolsetError):
+    """A set whose files are not what its manifest says."""
+
+
+# native
+
+
+class DistccRefused(XbuildError):
+    """A distcc server that cannot be reached, or has other compilers."""
+
+
+class CorpusFailed(XbuildError):
+    """The corpus cannot run in a tree, so that nothing can be proven of its native tools."""
+
+
+class ProviderError(XbuildError):
+    """Native tools cannot be had for a tree: the message says what lacks or differs."""
+
+
+class ProviderUnsuitable(ProviderError):
+    """Programs of a provider that cannot be relocated, or lack what they need."""
+
+
+class ToolRefused(ProviderError):
+    """A native program that is not the tree's own built for this host."""
+
+
+# plan
+
+
+class ProfileError(UsageError):
+    """A profile that is missing, malformed or of the wrong type."""
+
+
+# sandbox
+
+
+class TimedOut(XbuildError):
+    """The run was ended because its time was up."""
+
+    exit_status = EXIT_TIMEOUT
+
+
+class TreeLocked(XbuildError):
+    """Somebody has the tree alone, or somebody uses what was to be had alone."""
+
+
+class NoSuchContainer(XbuildError):
+    """No running container has the name or the tree, or more than one has."""
+
+
+class ContainerFailed(XbuildError):
+    """A running container does not answer, or could not do what was asked."""
+
+
+class CommandNotFound(XbuildError):
+    """The command is not in the tree."""
+
+    exit_status = EXIT_NOT_FOUND
+
+
+class CommandNotExecutable(XbuildError):
+    """The command is there, but cannot be executed."""
+
+    exit_status = EXIT_NOT_EXECUTABLE
+
+
+# source
+
+
+class SourceError(XbuildError):
+    """A tree cannot be obtained from where it was to come from."""
+
+
+class MirrorUnavailable(SourceError):
+    """The mirror cannot be reached, or does not serve what it lists."""
+
+    def __init__(self, message: str, hint: str = "", *, is_offline: bool = False) -> None:
+        super().__init__(message, hint)
+        self.is_offline = is_offline
+
+
+class PackageUnavailable(SourceError):
+    """The suite has no such package, or none for this architecture."""
+
+
+class DamagedPackage(SourceError):
+    """A downloaded package that dpkg-deb cannot read."""
+
+
+# image
+
+
+class ImageError(XbuildError):
+    """A disk image that cannot serve as asked."""
+
+
+class DamagedImage(ImageError):
+    """An image that is cut off, or whose partition table or file systems contradict themselves."""
+
+
+class UnsupportedImage(ImageError):
+    """What is recognised but not opened here: qcow2, LUKS, LVM, RAID."""
+
+
+class AmbiguousRoot(ImageError):
+    """More than one partition could be the root: the message names them."""
+
+
+class NoSuchPartition(ImageError):
+    """No partition has the number or the label that was asked for, or none has a root tree."""
+
+
+class ImageToolMissing(ImageError):
+    """A program that reads or writes this kind of image is not installed."""
+
+
+class ImageBusy(ImageError):
+    """Another process holds the image: the message names it."""
+
+
+class CannotAttach(ImageError):
+    """No loop device could be had for an image."""
+
+
+class DeviceRefused(ImageError):
+    """A device that must not be written: it is in use, too small, or not what was meant."""
+
+
+class DeviceFailed(ImageError):
+    """A device that failed while it was written or read back; it is not bootable."""
