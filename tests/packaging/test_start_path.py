@@ -54,3 +54,13 @@ def test_native_tools_are_loaded_where_they_are_asked_for_alone() -> None:
     loaded = _run(f"import sys; sys.path.insert(0, {CHECKOUT!r}); {imports}print(*sys.modules)")
     assert not [name for name in loaded if name.startswith(("xbuild.toolset", "xbuild.native"))]
     assert not loaded & {"xbuild.plan.native", "xbuild.sandbox.substitute", "hashlib"}
+
+
+def test_errors_of_other_commands_are_made_when_they_are_asked_for() -> None:
+    imports = "".join(f"import {module}; " for module in START_PATH)
+    path = f"import sys; sys.path.insert(0, {CHECKOUT!r}); {imports}"
+    assert "xbuild.rare_errors" not in _run(f"{path}print(*sys.modules)")
+    asked = "from xbuild.errors import ImageBusy as B, XbuildError as X; print(issubclass(B, X))"
+    assert _run(path + asked) == {"True"}
+    unknown = "import xbuild.errors; print(hasattr(xbuild.errors, 'NoSuchError'))"
+    assert _run(path + unknown) == {"False"}

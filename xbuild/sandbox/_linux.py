@@ -199,9 +199,18 @@ def _check(result: int, path: str | None = None) -> int:
     return result
 
 
-def _raw(number: int, *words: int | bytes | None, path: str | None = None) -> int:
-    padded = (*words, *(0,) * (6 - len(words)))
-    return _check(_syscall(number, *padded), path)
+def _raw(
+    number: int,
+    first: int | bytes | None = 0,
+    second: int | bytes | None = 0,
+    third: int | bytes | None = 0,
+    fourth: int | bytes | None = 0,
+    fifth: int | bytes | None = 0,
+    *,
+    path: str | None = None,
+) -> int:
+    result: int = _syscall(number, first, second, third, fourth, fifth, 0)
+    return result if result != _CALL_FAILED else _check(result, path)
 
 
 def unshare(flags: int) -> None:

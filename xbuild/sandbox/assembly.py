@@ -154,6 +154,14 @@ class ProcessOne:
             os.close(directory)
         self._mapped.open()
 
+    def wait_for_last_steps(self) -> None:
+        """Return once it has closed its descriptors, as the last it does of its own accord.
+
+        What follows is the kernel's: it takes the namespaces apart before it tells of the end.
+        """
+        while self._entered.wait():
+            pass
+
     def open_directory(self) -> int:
         """Return a descriptor of its directory in the proc of the host. Raises OSError."""
         path = str(self.pid)
@@ -297,6 +305,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         os.setsid()
         stage.network = lines.network
         stage.copies = lines.copies
+        stage.kept.add(gates[0].descriptor())
         _leave_session_keyring()
         os.umask(0)
         for index in range(first, last):

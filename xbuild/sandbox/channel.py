@@ -40,6 +40,10 @@ class Gate:
         """Let the waiting process go on. Raises BrokenPipeError when it is gone."""
         os.write(self._write, b"\0")
 
+    def descriptor(self) -> int:
+        """Return the opening end: when the last process that has it closes it, ``wait`` returns."""
+        return self._write
+
     def wait(self) -> bool:
         """Wait for the other side; False means that it died instead."""
         self.watch()

@@ -105,6 +105,8 @@ class Container:
                     with self._limited_time(watched.pid) as deadline:
                         self._attend(relay, watched, lines, standing)
                         report = lines.reports.receive()
+                        watched.wait_for_last_steps()
+                        standing.withdraw()
                         status = watched.wait()
                     if report is None and ending is not None:
                         report = ending.receive()
@@ -315,6 +317,14 @@ class Watched:
             if pid:
                 self._status = init.exit_status_of(wait_status)
         return self._status is not None
+
+    def wait_for_last_steps(self) -> None:
+        """Wait until only the kernel has work to do for the child, or until it is gone."""
+        if self._status is None:
+            if isinstance(self._held, ProcessOne):
+                self._held.wait_for_last_steps()
+            else:
+                self.wait()
 
     def wait(self) -> int:
         """Wait for the child and return its exit status as a shell would show it."""

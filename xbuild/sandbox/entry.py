@@ -95,10 +95,17 @@ class Entry:
         """Remove it; those who wait read the exit status in the file that they have open."""
         if status is not None:
             os.write(self._fd, f"status={status}\n".encode())
+        self.withdraw()
+        os.close(self._fd)
+
+    def withdraw(self) -> None:
+        """List it no more: it ends, and still holds its lock. A second call does nothing."""
+        if self._directory < 0:
+            return
         for suffix in (CONTROL, CONSOLE, ENTRY):
             self._remove(self.name + suffix)
-        os.close(self._fd)
         os.close(self._directory)
+        self._directory = -1
         try:
             os.rmdir(state_directory())
         except OSError:
@@ -194,6 +201,11 @@ class Standing:
                 "nobody but you may write to it, and its file system must have locks",
             ) from error
         self.control = self._entry.control
+
+    def withdraw(self) -> None:
+        """List it no more, while the kernel takes it apart."""
+        if self._entry is not None:
+            self._entry.withdraw()
 
     @property
     def entry(self) -> Entry | None:
