@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
-from typing import Self
 
 from xbuild.errors import CannotAttach
+from xbuild.image.closing import OwnsDescriptor
 from xbuild.record import HostPath
 from xbuild.sandbox.disk_failure import explain_attach
 from xbuild.sandbox.loop import attach_loop
 
 
-class LoopDevice:
+class LoopDevice(OwnsDescriptor):
     """An attached loop device; owns ``fd``, and is detached when that and all users are gone."""
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = HostPath(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go; a second call does nothing."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 def attach(path: HostPath, offset: int, size: int, *, read_only: bool) -> LoopDevice:

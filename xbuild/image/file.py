@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from types import TracebackType
-from typing import Self
 
 from xbuild.errors import DamagedImage, ImageError
+from xbuild.image.closing import OwnsDescriptor
 from xbuild.record import HostPath
 from xbuild.tree.resolve import kind_of, target_error
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-class ImageFile:
+class ImageFile(OwnsDescriptor):
     """An image opened for reading. Owns ``fd`` until close(); ``size`` is in bytes.
 
     ``label`` names the image in messages, which is its path unless it was unpacked. With
@@ -37,23 +36,6 @@ class ImageFile:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the descriptor; a second call does nothing."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
     @property
     def argument(self) -> str:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from types import TracebackType
-from typing import Self
 
 from xbuild.errors import ImageBusy, ImageError
+from xbuild.image.closing import OwnsDescriptor
 from xbuild.record import HostPath
 from xbuild.sandbox.disk_failure import busy_error
 from xbuild.sandbox.filelock import lock_descriptor
@@ -21,29 +20,15 @@ from xbuild.sandbox.loop import loops_of
 from xbuild.tree.resolve import target_error
 
 
-class ImageLock:
-    """An image opened and locked; owns ``fd``, which is writable if the lock is exclusive."""
+class ImageLock(OwnsDescriptor):
+    """An image opened and locked; owns ``fd``, which is writable if the lock is exclusive.
+
+    Closing lets go, unless a loop device made from ``fd`` lives on.
+    """
 
     def __init__(self, path: HostPath, fd: int) -> None:
         self.path = path
         self.fd = fd
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go, unless a loop device made from ``fd`` lives on; a second call does nothing."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 def lock_image(path: HostPath, *, exclusive: bool) -> ImageLock:

@@ -10,10 +10,10 @@ import errno
 import marshal
 import os
 import signal
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from xbuild.errors import ImageError
+from xbuild.image.closing import Closing
 from xbuild.plan import steps
 from xbuild.plan.disk import Volume
 from xbuild.record import GuestPath, HostPath, Record, replace
@@ -40,7 +40,7 @@ class Refusal(Record):
     step: steps.AttachLoop | steps.MountFilesystem
 
 
-class MountedImage:
+class MountedImage(Closing):
     """Volumes of a locked image, mounted read-only in a child's mount namespace until close().
 
     ``path`` is the root's, through the child's /proc directory; ``refused`` has the mounts below
@@ -75,17 +75,6 @@ class MountedImage:
             raise
         finally:
             os.close(answer)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the child, and with it mounts and loop devices; a second call does nothing."""

@@ -7,8 +7,6 @@ and what there is to look at kept in a file without a name: see xbuild.image.str
 from __future__ import annotations
 
 import os
-from types import TracebackType
-from typing import Self
 
 from xbuild.errors import (
     AmbiguousRoot,
@@ -19,6 +17,7 @@ from xbuild.errors import (
     TargetNotFound,
     UnsupportedImage,
 )
+from xbuild.image.closing import Closing
 from xbuild.image.compressed import Progress, compression
 from xbuild.image.file import ImageFile
 from xbuild.image.filesystem import Filesystem, filesystem_in
@@ -84,24 +83,13 @@ class ImageSurvey(Record):
     compression: str = ""
 
 
-class SurveyedImage:
+class SurveyedImage(Closing):
     """A survey, and the root's tree while it is open; None where there is no root."""
 
     def __init__(self, image: ImageFile, survey: ImageSurvey, reader: TreeReader | None) -> None:
         self.survey = survey
         self.reader = reader
         self._image = image
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give back what is held; a second call does nothing."""

@@ -9,10 +9,9 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from xbuild.errors import DeviceFailed, DeviceRefused, ImageBusy, ImageError
+from xbuild.image.closing import Closing
 from xbuild.image.device import Device, read_attribute, read_device
 from xbuild.image.file import ImageFile
 from xbuild.image.lock import ImageLock, lock_image
@@ -77,7 +76,7 @@ def refuse_same(image: ImageFile, device: Device) -> None:
         raise DeviceRefused(f"{device.path} is the image itself: a loop device of it")
 
 
-class OpenTarget:
+class OpenTarget(Closing):
     """A device opened O_EXCL and locked. Owns its descriptor until close().
 
     ``is_direct`` tells that transfers go past the page cache, in multiples of ``unit`` bytes.
@@ -95,17 +94,6 @@ class OpenTarget:
             self.close()
             raise
         self.unit = max(device.sector_size, 512) if self.is_direct else 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the descriptor, and with it the lock."""
