@@ -48,6 +48,9 @@ def test_start_outlives_xbuild(runner: Runner, begin: Begin) -> None:
     before = descendants()
     name = begin(runner, "start", "echo one; tty; echo two >&2; sleep 60")
     assert runner.command("exec", name, "true").returncode == 0
+    deadline = time.monotonic() + 20
+    while "two" not in runner.command("logs", name).stdout and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert runner.command("stop", name).returncode == 0
     assert left_since(before) == {}
     shown = runner.command("logs", name).stdout.splitlines()

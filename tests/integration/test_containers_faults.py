@@ -203,7 +203,7 @@ def test_tree_removed_while_it_is_used(
     runner: Runner, start: Start, name: str, fresh_tree: Callable[..., HostPath]
 ) -> None:
     tree, before = fresh_tree("arm64", runner.user), descendants()
-    process = start(runner, tree, "sh", "-c", IDLE)
+    process = start(runner, tree, "sh", "-c", "echo ready; while :; do :; done")
     shutil.rmtree(tree)
     assert name in runner.command("ps", "-q").stdout.split()
     done = runner.command("exec", name, "/bin/sh")
