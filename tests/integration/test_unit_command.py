@@ -70,3 +70,14 @@ def test_unit_of_a_running_container(root: Runner) -> None:
 def test_a_service_needs_a_command(root: Runner) -> None:
     done = root.command("unit", root.tree("arm64"))
     assert (done.returncode, "needs a command" in done.stderr) == (2, True)
+
+
+def test_a_held_container_has_no_command(root: Runner) -> None:
+    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    assert root.command("hold", "--name", name, root.tree("arm64")).returncode == 0
+    try:
+        done = root.command("unit", name)
+    finally:
+        root.command("stop", "--kill-timeout", "0.1", name)
+    assert (done.returncode, f"{name} is held" in done.stderr) == (2, True)
+    assert "hint: xbuild unit" in done.stderr

@@ -70,6 +70,9 @@ depend() {{
 """
 
 
+_WANTED = "xbuild unit [--openrc] TREE -- COMMAND"
+
+
 def main(arguments: list[str]) -> int:
     """Run the command line after ``xbuild unit``. Raises UsageError, ProfileError."""
     words = list(arguments)
@@ -86,7 +89,7 @@ def main(arguments: list[str]) -> int:
         words = _words_of(parsed.target)
         parsed = parse(words, START_OPTIONS)
     if not parsed.command or parsed.target is None:
-        raise UsageError("A service needs a command", "xbuild unit TREE -- COMMAND")
+        raise UsageError("A service needs a command", _WANTED)
     place = words.index(parsed.target)
     given = _absolute(words[:place])
     request = build_request(parsed)
@@ -105,11 +108,14 @@ def _words_of(name: str) -> list[str]:
         running = handle.running
         with open(f"/proc/{running.pid}/cmdline", "rb") as file:
             words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
-    began = next((i for i, word in enumerate(words) if word in ("run", "start")), len(words))
+    verbs = ("run", "start", "hold")
+    began = next((i for i, word in enumerate(words) if word in verbs), len(words))
+    if words[began : began + 1] == ["hold"]:
+        raise UsageError(f"Container {name} is held: it has no command", _WANTED)
     words = words[began + 1 :]
     target = parse(words, START_OPTIONS).target
     if target is None:
-        raise UsageError(f"Container {name} was not started by a command line of xbuild's")
+        raise UsageError(f"Container {name} was not started by a command line of xbuild's", _WANTED)
     words[words.index(target)] = running.tree
     return ["--name", running.name, *words] if "--name" not in words else words
 

@@ -23,8 +23,8 @@ from xbuild.tree.resolve import kind_of
 DeviceKind = Literal["disk", "partition", "loop", "file"]
 
 _SECTOR = 512  # of sysfs's sizes, whatever the device's own are
-_REMOVABLE_TRANSPORTS = ("usb", "loop", "file")
-_COLUMNS = "MODEL,VENDOR,SERIAL,TRAN,RM,HOTPLUG,RO"
+_NO_HARDWARE = ("loop", "file")
+_COLUMNS = "MODEL,VENDOR,SERIAL,TRAN,RM,RO"
 
 
 class Device(Record):
@@ -88,7 +88,7 @@ def _read_block(path: HostPath, rdev: int) -> Device:
         or read_attribute(f"{node}/device/name"),
         _text(facts, "serial") or read_attribute(f"{node}/device/serial"),
         transport,
-        _is_removable(node, transport, facts),
+        _is_removable(node, transport),
         read_attribute(f"{node}/ro") == "1",
         _number(f"{node}/diskseq"),
         node,
@@ -128,14 +128,11 @@ def _transport(node: str, facts: dict[str, Any]) -> str:
     return _text(facts, "tran") or ("mmc" if "/mmc_host/" in node else "")
 
 
-def _is_removable(node: str, transport: str, facts: dict[str, Any]) -> bool:
+def _is_removable(node: str, transport: str) -> bool:
     if transport == "mmc":  # a card is "SD"; "MMC" is soldered on
         return read_attribute(f"{node}/device/type") == "SD"
-    return (
-        transport in _REMOVABLE_TRANSPORTS
-        or read_attribute(f"{node}/removable") == "1"
-        or facts.get("hotplug") is True
-    )
+    # Not what can be unplugged: a USB disk with somebody's backups is no card.
+    return transport in _NO_HARDWARE or read_attribute(f"{node}/removable") == "1"
 
 
 def read_attribute(path: str) -> str:

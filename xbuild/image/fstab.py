@@ -60,17 +60,17 @@ class ImageMount(Record):
 
 
 def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
-    """Return the entries of an fstab; lines that are none are left out."""
+    """Return the entries of an fstab; a line of one field is an entry without a mount point."""
     entries = []
     for line in text.splitlines()[:_LINES_LIMIT]:
         fields = [_unescaped(field) for field in line.split()]
-        if len(fields) >= 2 and not fields[0].startswith("#"):
+        if fields and not fields[0].startswith("#"):
             kind, options = (
                 [*fields[2:4], "auto", "defaults"][:2]
                 if len(fields) > 3
                 else (fields[2] if len(fields) > 2 else "auto", "defaults")
             )
-            entries.append(FstabEntry(fields[0], fields[1], kind, options))
+            entries.append(FstabEntry(fields[0], "".join(fields[1:2]), kind, options))
     return tuple(entries)
 
 
@@ -135,7 +135,7 @@ def _problem(entry: FstabEntry, target: GuestPath | None) -> str:
 
 
 def _quoted(entry: FstabEntry) -> str:
-    text = f"{entry.source} {entry.target}"
+    text = f"{entry.source} {entry.target}".rstrip()
     return text if len(text) <= _NOTE_LIMIT else f"{text[:_NOTE_LIMIT]}…"
 
 

@@ -122,7 +122,8 @@ def _uses_of_loop(loop: str, backing: str) -> Iterator[Use]:
         marks.append("read-only")
     goes = _text(f"{_BLOCKS}/{name}/loop/autoclear") == "1"
     marks.append("goes with its last user" if goes else "stays until it is detached")
-    yield Use("loop", f"{loop} shows {backing} ({', '.join(marks)})", f"losetup -d {loop}", 0, loop)
+    hint = "nothing to do: end what uses it" if goes else f"losetup -d {loop}"
+    yield Use("loop", f"{loop} shows {backing} ({', '.join(marks)})", hint, 0, loop)
 
 
 def _mounts_of(device: str) -> Iterator[Use]:

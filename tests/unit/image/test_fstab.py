@@ -83,6 +83,7 @@ def test_devices_are_of_the_roots_disk() -> None:
         ("UUID=4-5-6 /a\\012b ext4", "not an absolute path"),
         ("UUID=4-5-6 /a\\000b ext4", "not an absolute path"),
         ("UUID=4-5-6 none ext4", "not an absolute path"),
+        ("garbage", "garbage: not an absolute path"),
         (f"UUID=4-5-6 /{'a' * 5000} ext4", "not an absolute path"),
         ("UUID=4-5-6 /proc/sys ext4", "the container has its own"),
         ("UUID=4-5-6 //dev ext4", "the container has its own"),
