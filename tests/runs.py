@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from tests.users import User
@@ -63,6 +64,22 @@ class Runner(Record):
             "env": self.user.environment(),
         } | options
         return subprocess.Popen(self.user.argv(self.argv(*arguments)), **settings)
+
+
+@contextlib.contextmanager
+def joined(runner: Runner, name: str, script: str) -> Iterator[subprocess.Popen[str]]:
+    """Have a shell script join the container ``name``, and say ``up`` first."""
+    with subprocess.Popen(
+        runner.user.argv([*runner.xbuild, "exec", name, "sh", "-c", script]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=runner.user.environment(),
+        cwd=runner.user.home,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        yield process
 
 
 def notes(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.capability import require
+from tests.native_trees import unpack_compiler_tree
 from tests.runs import KINDS, Kind, Runner
 from tests.toolsets import NativeAs, NativeRunner
 from tests.trees import TreeStore
@@ -166,3 +167,18 @@ def native_as(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeAs]:
 def native(root: Runner, native_as: NativeAs) -> NativeRunner:
     """Real root with --native."""
     return native_as(root)
+
+
+@pytest.fixture(scope="module")
+def place(reachable_directory: HostPath) -> Iterator[HostPath]:
+    """A directory for the compiler tree of a module, and for what its tests put beside it."""
+    directory = tempfile.mkdtemp(prefix="compilers-", dir=reachable_directory)
+    os.chmod(directory, 0o755)
+    yield HostPath(directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def compiler_path(place: HostPath) -> HostPath:
+    """An arm64 tree with GCC, of the module's own."""
+    return unpack_compiler_tree(HostPath(f"{place}/tree"))

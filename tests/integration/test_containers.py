@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.leftovers import descendants, left_since
-from tests.runs import Runner
+from tests.runs import Runner, joined
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -149,37 +149,18 @@ def test_exec_in_no_container(runner: Runner) -> None:
 def test_signals_reach_a_command_that_joined(runner: Runner, start: Start, name: str) -> None:
     start(runner, IDLE)
     script = "trap 'echo caught; exit 5' TERM; echo up; while :; do sleep 0.05; done"
-    argv = runner.user.argv([*runner.xbuild, "exec", name, "sh", "-c", script])
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=runner.user.environment(),
-        cwd=runner.user.home,
-    ) as joined:
-        assert joined.stdout is not None
-        assert joined.stdout.readline() == "up\n"
-        joined.terminate()
-        assert joined.wait(10) == 5
-        assert joined.stdout.read() == "caught\n"
+    with joined(runner, name, script) as client:
+        client.terminate()
+        assert client.wait(10) == 5
+        assert client.stdout is not None
+        assert client.stdout.read() == "caught\n"
 
 
 def test_sigkill_of_exec_ends_its_command_alone(runner: Runner, start: Start, name: str) -> None:
     process = start(runner, IDLE)
     before = descendants()
-    argv = runner.user.argv([*runner.xbuild, "exec", name, "sh", "-c", "echo up; sleep 50"])
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=runner.user.environment(),
-        cwd=runner.user.home,
-    ) as joined:
-        assert joined.stdout is not None
-        assert joined.stdout.readline() == "up\n"
-        joined.kill()
+    with joined(runner, name, "echo up; sleep 50") as client:
+        client.kill()
     assert left_since(before) == {}
     assert process.poll() is None
 

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import OpenTerminal
 from tests.installation import copy_for
 from tests.leftovers import descendants, left_since
-from tests.runs import Kind, Runner
+from tests.runs import Kind, Runner, joined
 from xbuild.record import HostPath
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -40,22 +40,6 @@ def start(name: str) -> Iterator[Start]:
             return process
 
         yield spawn
-
-
-@contextlib.contextmanager
-def joined(runner: Runner, name: str, script: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that joins and says ``up``."""
-    with subprocess.Popen(
-        runner.user.argv([*runner.xbuild, "exec", name, "sh", "-c", script]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=runner.user.environment(),
-        cwd=runner.user.home,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        yield process
 
 
 def children_of(pid: int) -> list[int]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
 
-from tests.native_trees import CompilerTree, unpack_compiler_tree
+from tests.native_trees import CompilerTree
 from tests.runs import Runner
 from xbuild.record import HostPath
 
@@ -26,19 +25,6 @@ extern int puts(const char *);
 int plugin_init(void *info, void *version) { puts("the plugin runs"); return 0; }
 """
 WRAPPER = '#!/bin/sh\necho "$0" >>/mnt/calls\nexec /usr/bin/{} "$@"\n'
-
-
-@pytest.fixture(scope="module")
-def place(reachable_directory: HostPath) -> Iterator[HostPath]:
-    directory = f"{reachable_directory}/compilers"
-    os.makedirs(directory)
-    yield HostPath(directory)
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def compiler_path(place: HostPath) -> HostPath:
-    return unpack_compiler_tree(HostPath(f"{place}/tree"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native_trees import CACHE_HOME, CompilerTree, unpack_compiler_tree, write_files
+from tests.native_trees import CACHE_HOME, CompilerTree, write_files
 from tests.networks import Network, await_listener, network_of
 from tests.runs import Runner, notes
 from xbuild.native.distcc import PORT
@@ -33,19 +33,6 @@ MAKEFILE = (
     "%.o: %.cc ; @$(CXX) -g -O2 -c $< -o $@\n"
 )
 FILES = {**SOURCES, "Makefile": MAKEFILE}
-
-
-@pytest.fixture(scope="module")
-def place(reachable_directory: HostPath) -> Iterator[HostPath]:
-    directory = f"{reachable_directory}/frontends"
-    os.makedirs(directory)
-    yield HostPath(directory)
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def compiler_path(place: HostPath) -> HostPath:
-    return unpack_compiler_tree(HostPath(f"{place}/tree"))
 
 
 @pytest.fixture
