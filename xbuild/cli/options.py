@@ -143,6 +143,13 @@ OPTIONS = (
         "default|off",
         ("default", "off"),
     ),
+    Option(
+        ("--console",),
+        "one",
+        "pipe: no terminal inside, its output is passed on by xbuild [auto].",
+        "auto|pipe",
+        ("auto", "pipe"),
+    ),
     Option(("--no-sync",), "nothing", "Make fsync and its like do nothing: for disposable work."),
     Option(
         ("--name",), "one", "Be called so by xbuild ps, exec, stop [from the tree's name].", "NAME"

@@ -91,11 +91,20 @@ def print_plan(request: Request, parsed: Parsed) -> int:
 
 
 def _run(plan: Plan) -> int:
-    container = Container(plan)
+    container = _container(plan)
     status = container.run()
     for text in container.remarks:
         note(text)
     return status
+
+
+def _container(plan: Plan) -> Container:
+    if not plan.command.piped:
+        return Container(plan)
+    from xbuild.sandbox.tap import Tap  # off the start path
+    from xbuild.sandbox.tapped import TappedContainer
+
+    return TappedContainer(plan, Tap())
 
 
 def _run_certified(plan: Plan) -> int:

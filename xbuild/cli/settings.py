@@ -80,6 +80,10 @@ def build_request(parsed: Parsed) -> Request:
         seccomp="off" if parsed.one("seccomp") == "off" else "default",
         no_sync="no_sync" in parsed.flags,
     )
+    if parsed.one("console") == "pipe":
+        from xbuild.plan.piping import without_terminal  # off the start path
+
+        request = without_terminal(request)
     if parsed.values.keys() & _MOUNT_KEYS:
         from xbuild.cli.mounts import with_mounts
 

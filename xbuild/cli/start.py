@@ -25,7 +25,7 @@ It ends when COMMAND does, or by xbuild stop. xbuild attach shows its console, x
 wrote, xbuild exec joins it. The name is printed.
 """
 SUMMARY = "Start COMMAND in the root filesystem TREE, detached, with its output in a log."
-_NOT_DETACHED = ("certify",)
+_NOT_DETACHED = ("certify", "console")
 START_OPTIONS = tuple(option for option in OPTIONS if option.key not in _NOT_DETACHED)
 
 
@@ -35,13 +35,17 @@ def main(arguments: list[str]) -> int:
     if "help" in parsed.flags:
         print_help_of(build_command())
         return 0
-    return start(parsed, replace(_request(parsed, "start"), detached=True, terminal=(0, 1, 2)))
+    return start(parsed, _detached(_request(parsed, "start"), terminal=(0, 1, 2)))
 
 
 def _request(parsed: Parsed, command: str) -> Request:
     if not parsed.target:
         raise UsageError("No tree was named", f"xbuild {command} --help")
     return build_request(parsed)
+
+
+def _detached(request: Request, *, terminal: tuple[int, ...]) -> Request:
+    return replace(request, detached=True, terminal=terminal, piped=())
 
 
 def start(parsed: Parsed, request: Request) -> int:
@@ -63,7 +67,7 @@ def hold(parsed: Parsed) -> int:
     if parsed.command:
         raise UsageError("A container that is held has no command", "xbuild start has one")
     request = _request(parsed, "hold")
-    return start(parsed, replace(request, detached=True, held=True, terminal=()))
+    return start(parsed, replace(_detached(request, terminal=()), held=True))
 
 
 def build_command() -> click.Command:

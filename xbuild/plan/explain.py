@@ -206,8 +206,15 @@ def _command(step: steps.Exec) -> str:
         words.append("as process 1, below one of xbuild's")
     if step.terminal:
         words.append("on a terminal of its own")
+    if step.piped:
+        words.append(f"with {_pipes(step.piped)}")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in step.environment)
     return f"{', '.join(words)}\n{'':>{_VERB_WIDTH + 3}}with {environment}"
+
+
+def _pipes(piped: tuple[int, ...]) -> str:
+    names = " and ".join(name for fd, name in ((1, "output"), (2, "errors")) if fd in piped)
+    return f"{names} passed on by xbuild{', and no input' if 0 in piped else ''}"
 
 
 def _substitutes(step: steps.Substitute) -> str:

@@ -237,6 +237,7 @@ def _exec_step(
         top if request.directory is None and home != top else None,
         request.held,
         request.as_pid1,
+        request.piped,
     )
 
 

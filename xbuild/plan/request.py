@@ -61,8 +61,9 @@ class Request(Record):
     """One run. An empty ``command`` is a login shell.
 
     ``target`` is absolute and free of symbolic links. ``terminal`` lists which of descriptors 0, 1
-    and 2 are terminals of the caller's; ``term`` is the caller's TERM. ``environment`` wins over
-    what the container would set itself.
+    and 2 are terminals of the caller's; ``term`` is the caller's TERM. Of ``piped``, 1 and 2 are
+    pipes to xbuild, which passes on what comes, and 0 is at its end: see plan.piping.
+    ``environment`` wins over what the container would set itself.
     """
 
     target: HostPath
@@ -86,6 +87,7 @@ class Request(Record):
     cpu: str | None = None
     terminal: tuple[int, ...] = ()
     term: str | None = None
+    piped: tuple[int, ...] = ()
     partition: str | None = None  # of an image: a number or a label
     subvolume: str | None = None
     fsck: bool = False

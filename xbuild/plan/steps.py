@@ -257,7 +257,8 @@ class Exec(Record):
     is None where the user namespace denies setgroups(2). ``terminal`` lists which of descriptors
     0, 1 and 2 become the container's own pseudo-terminal, relayed by xbuild. ``is_only_held``:
     nothing is run, and the container lives for those that join it, until it is told to end.
-    ``is_process_one``: the command has the number 1, below a process 1 of xbuild's.
+    ``is_process_one``: the command has the number 1, below a process 1 of xbuild's. Of ``piped``,
+    descriptors 1 and 2 are pipes to xbuild, which passes on what comes, and 0 is at its end.
     """
 
     argv: tuple[str, ...]
@@ -271,6 +272,7 @@ class Exec(Record):
     fallback: GuestPath | None = None
     is_only_held: bool = False
     is_process_one: bool = False
+    piped: tuple[int, ...] = ()
 
 
 if TYPE_CHECKING:

@@ -47,7 +47,8 @@ class Lines:
     At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
     What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it. On
     ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
-    are where process 1 gets what is copied in, and puts what is copied out.
+    are where process 1 gets what is copied in, and puts what is copied out. ``outputs`` become the
+    command's descriptors 1 and 2, where they are not -1.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Lines:
         keeper: int = -1,
         network: int = -1,
         copies: tuple[int, int] = (-1, -1),
+        outputs: tuple[int, int] = (-1, -1),
     ) -> None:
         self.reports = reports
         self.console = console
@@ -69,6 +71,7 @@ class Lines:
         self.keeper = keeper
         self.network = network
         self.copies = copies
+        self.outputs = outputs
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -88,10 +91,11 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        for fd in (self.control, self.keeper, self.network, *self.copies):
+        for fd in {self.control, self.keeper, self.network, *self.copies, *self.outputs}:
             if fd >= 0:
                 os.close(fd)
-        self.control, self.keeper, self.network, self.copies = -1, -1, -1, (-1, -1)
+        self.control, self.keeper, self.network = -1, -1, -1
+        self.copies = self.outputs = (-1, -1)
 
 
 class ProcessOne:

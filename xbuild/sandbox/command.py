@@ -38,6 +38,7 @@ _MEMORY_DEVICES = {
     for minor, name in ((3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom"))
 }
 _LAST_DESCRIPTOR = 2**32 - 1
+_AS_THEY_ARE = (-1, -1)  # descriptors 1 and 2 stay the caller's
 _SCRIPTS_IN_A_ROW = 6  # fs/exec.c: exec_binprm allows five and the program
 _SCRIPT_LINE_BYTES = 256  # linux/binfmts.h: BINPRM_BUF_SIZE
 
@@ -52,10 +53,12 @@ def close_all_but(keep: set[int]) -> None:
     _linux.close_range(first, _LAST_DESCRIPTOR)
 
 
-def spawn(command: Exec, reports: Reporting, index: int) -> int:
+def spawn(
+    command: Exec, reports: Reporting, index: int, outputs: tuple[int, int] = _AS_THEY_ARE
+) -> int:
     """Start a command that shares process 1's user without copying its memory (vfork(2))."""
     try:
-        _arrange_descriptors(command, None)
+        _arrange_descriptors(command, None, outputs)
         _prepare(command)
     except OSError as error:
         _give_up(reports, Report("step", index, error.errno or 0, str(error.filename or "")))
@@ -76,13 +79,19 @@ def spawn(command: Exec, reports: Reporting, index: int) -> int:
         _give_up(reports, _exec_report(index, error))
 
 
-def become(command: Exec, reports: Reporting, index: int, terminal: str | None) -> NoReturn:
+def become(
+    command: Exec,
+    reports: Reporting,
+    index: int,
+    terminal: str | None,
+    outputs: tuple[int, int] = _AS_THEY_ARE,
+) -> NoReturn:
     """Become the command, in a child of process 1: as another user, or on a terminal."""
     try:
         signals.restore_defaults()
         if not command.is_process_one:  # that leads a session already
             os.setsid()
-        _arrange_descriptors(command, terminal)
+        _arrange_descriptors(command, terminal, outputs)
         _become_user(command)
         _prepare(command)
     except OSError as error:
@@ -122,7 +131,7 @@ def _give_up(reports: Reporting, report: Report) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def _arrange_descriptors(command: Exec, terminal: str | None) -> None:
+def _arrange_descriptors(command: Exec, terminal: str | None, outputs: tuple[int, int]) -> None:
     if terminal is not None:
         fd = os.open(terminal, os.O_RDWR)  # the session's first: it becomes the controlling one
         os.fchown(fd, command.uid, -1)
@@ -130,6 +139,11 @@ def _arrange_descriptors(command: Exec, terminal: str | None) -> None:
             os.dup2(fd, number)
         if fd > 2:
             os.close(fd)
+    for number, fd in enumerate(outputs, 1):
+        if fd >= 0:
+            os.dup2(fd, number)
+    if 0 in command.piped:
+        os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
     for number in range(3):
         status = os.fstat(number)
         if stat.S_ISCHR(status.st_mode) and status.st_rdev in _MEMORY_DEVICES:

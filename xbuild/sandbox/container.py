@@ -94,6 +94,7 @@ class Container:
                 self._keeper(),
                 network.descriptor,
                 porter.lines,
+                self._outputs(),
             )
             try:
                 with groups.entered():
@@ -132,6 +133,11 @@ class Container:
 
         self._kept, theirs = socket.socketpair()
         return theirs.detach()
+
+    def _outputs(self) -> tuple[int, int]:
+        """Return what becomes the command's descriptors 1 and 2, -1 for what stays as it is."""
+        assert not self._plan.command.piped  # TappedContainer runs such a plan
+        return (-1, -1)
 
     def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
         if not terminal:

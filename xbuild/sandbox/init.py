@@ -43,7 +43,7 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
     kept = _kept_to_the_end(stage, lines)
-    close_all_but({*kept, *reporting, lines.keeper, *_descriptors_of(lines)})
+    close_all_but({*kept, *reporting, lines.keeper, *lines.outputs, *_descriptors_of(lines)})
     signals.hold_back_for_init()
     service = Service(lines.control, command)
     if command.is_process_one:
@@ -80,16 +80,16 @@ def _give_up_place(
         _serve_until(0, service)
         os._exit(0)
     terminal = lines.console.hand_over() if lines.console is not None else None
-    become(command, lines.reports, index, terminal)
+    become(command, lines.reports, index, terminal, lines.outputs)
 
 
 def _start(command: Exec, lines: Lines, index: int) -> int:
     terminal = lines.console.hand_over() if lines.console is not None else None
     if terminal is None and command.uid == command.gid == 0:
-        return spawn(command, lines.reports, index)
+        return spawn(command, lines.reports, index, lines.outputs)
     child = os.fork()
     if child == 0:
-        become(command, lines.reports, index, terminal)
+        become(command, lines.reports, index, terminal, lines.outputs)
     return child
 
 

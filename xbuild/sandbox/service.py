@@ -189,5 +189,6 @@ class Service:
             gid=gid,
             groups=groups if command.groups is not None else None,
             terminal=on_terminal,
+            piped=(),
         )
         become(command, _ReportPipe(descriptors[1]), 0, terminal or None)

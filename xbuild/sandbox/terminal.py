@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from xbuild.sandbox.tap import Tap
+
     Attributes = list[Any] | None  # as termios.tcgetattr(): numbers, and a list of characters
 
 # asm-generic/ioctls.h
@@ -172,6 +174,7 @@ class Relay:
         self._source = -1  # to read from
         self._typed = b""  # read from the host's terminal, not yet taken by the container's
         self._shown = b""  # the other way round
+        self.tap: Tap | None = None  # which is told of what is shown, and served meanwhile
 
     def run(self, ended: Callable[[], bool]) -> None:
         """Relay until ``ended`` says that the container is gone and its output is read.
@@ -237,6 +240,8 @@ class Relay:
     def _copy(self, alarm: int, ended: Callable[[], bool]) -> None:
         while True:
             ready = self._wait(alarm)
+            if self.tap is not None:
+                self.tap.attend(ready)
             if not self._read_typed(ready.get(self._host.input, 0)):
                 return
             if self._typed:
@@ -256,7 +261,10 @@ class Relay:
         is_ours = self._host.is_ours()
         if is_ours:
             self._host.make_raw()
-        interest = {alarm: select.POLLIN, self._source: 0 if self._shown else select.POLLIN}
+        waits = self._shown or (self.tap is not None and self.tap.is_full)
+        interest = {alarm: select.POLLIN, self._source: 0 if waits else select.POLLIN}
+        if self.tap is not None:
+            interest |= self.tap.interest()
         if self._typed:
             interest[self._primary] = interest.get(self._primary, 0) | select.POLLOUT
         if self._host.input >= 0:
@@ -298,6 +306,8 @@ class Relay:
     def _read_shown(self) -> bool:
         if not self._shown:
             self._shown = read_some(self._source)
+            if self.tap is not None and self._shown:
+                self.tap.heard("terminal", self._shown)
         return bool(self._shown)
 
     def _write_shown(self) -> None:
