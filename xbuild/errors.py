@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from xbuild.rare_errors import DeviceFailed as DeviceFailed
     from xbuild.rare_errors import DeviceRefused as DeviceRefused
     from xbuild.rare_errors import DistccRefused as DistccRefused
+    from xbuild.rare_errors import DownloadFailed as DownloadFailed
     from xbuild.rare_errors import ImageBusy as ImageBusy
     from xbuild.rare_errors import ImageError as ImageError
     from xbuild.rare_errors import ImageToolMissing as ImageToolMissing
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from xbuild.rare_errors import ProfileError as ProfileError
     from xbuild.rare_errors import ProviderError as ProviderError
     from xbuild.rare_errors import ProviderUnsuitable as ProviderUnsuitable
+    from xbuild.rare_errors import SignatureRefused as SignatureRefused
     from xbuild.rare_errors import SourceError as SourceError
     from xbuild.rare_errors import TimedOut as TimedOut
     from xbuild.rare_errors import ToolRefused as ToolRefused
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from xbuild.rare_errors import TreeLocked as TreeLocked
     from xbuild.rare_errors import UnknownFormat as UnknownFormat
     from xbuild.rare_errors import UnsupportedImage as UnsupportedImage
+    from xbuild.rare_errors import WrongDigest as WrongDigest
 else:
 
     def __getattr__(name: str) -> type[Exception]:

@@ -131,6 +131,22 @@ class DamagedPackage(SourceError):
     """A downloaded package that dpkg-deb cannot read."""
 
 
+class DownloadFailed(SourceError):
+    """A file that a server does not give, or not whole; ``http_status`` where it said why."""
+
+    def __init__(self, message: str, hint: str = "", *, http_status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.http_status = http_status
+
+
+class WrongDigest(SourceError):
+    """A file whose content is not what its list, or the user, says that it is."""
+
+
+class SignatureRefused(SourceError):
+    """What no key of the keyring has signed, or not as it is; or nothing to check it with."""
+
+
 # image
 
 
