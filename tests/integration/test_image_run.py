@@ -257,12 +257,15 @@ def test_missing_mount_point_is_made_in_the_container_alone(root: Runner, tmp_pa
     assert root.run("--read-only", "--partition", "1", image, "ls", "/srv").returncode == 0
 
 
-def test_failing_disk_is_reported(root: Runner, image: HostPath, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--as-pid1",)])
+def test_failing_disk_is_reported(
+    root: Runner, image: HostPath, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     small = tmp_path / "small"
     small.mkdir()
     size = os.stat(image).st_blocks * 512 + 4 * MIB
     write = "dd if=/dev/urandom of=/root/big bs=1M count=24 2>/dev/null; echo status $?"
-    xbuild = " ".join(root.argv(f"{small}/pi.img", "sh", "-c", f"'{write}'"))
+    xbuild = " ".join(root.argv(*options, f"{small}/pi.img", "sh", "-c", f"'{write}'"))
     script = f"mount -t tmpfs -o size={size} t {small}; cp --sparse=always {image} {small}/pi.img\n"
     done = root.user.run(["unshare", "-m", "sh", "-ec", script + xbuild])
     assert done.returncode == 125, done.stdout + done.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from tests.leftovers import descendants, left_since
 from tests.runs import Kind, Runner
+from xbuild.record import HostPath
 
 
 def name() -> str:
@@ -21,6 +22,25 @@ def test_command_is_process_one(runner: Runner) -> None:
     script = "echo $$; cat /proc/1/comm; exit 4"
     done = runner.run("--as-pid1", runner.tree("arm64"), "sh", "-c", script)
     assert (done.returncode, done.stdout) == (4, "1\nsh\n"), done.stderr
+
+
+def test_nothing_else_is_seen_inside(runner: Runner) -> None:
+    script = """
+        echo /proc/[0-9]*; grep -c ' /proc/sys .*ro,' /proc/mounts; echo 1 >/proc/sys/kernel/panic
+        """
+    done = runner.run("--as-pid1", runner.tree("arm64"), "sh", "-c", script)
+    assert done.stdout == "/proc/1\n1\n", done.stderr
+    assert "ead-only" in done.stderr
+
+
+@pytest.mark.parametrize(("applet", "status"), [("reboot", 129), ("poweroff", 130), ("halt", 130)])
+def test_reboot_ends_it(
+    runner: Runner, busybox_tree: Callable[..., HostPath], applet: str, status: int
+) -> None:
+    """To be started again, it dies by SIGHUP, to be off by SIGINT (pid_namespaces(7))."""
+    tree = busybox_tree("armhf", runner.user)
+    done = runner.run("--as-pid1", tree, "sh", "-c", f"busybox {applet} -f; sleep 9; exit 5")
+    assert done.returncode == status, done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT])
@@ -65,10 +85,7 @@ def test_commands_join(runner: Runner) -> None:
 
 
 def test_an_init_that_ends_all_others_goes_on(root: Runner) -> None:
-    """As at its shutdown: the registry, and so every program, outlives what serves those who join.
-
-    The container is still listed, and can be stopped.
-    """
+    """As at its shutdown: the registry is there for every program, and others can still join."""
     mine = name()
     script = "trap : TERM; kill -9 -1; ls / >/dev/null && echo ready; sleep 60"
     words = ("--as-pid1", "--name", mine, root.tree("arm64"), "sh", "-c", script)
@@ -76,6 +93,7 @@ def test_an_init_that_ends_all_others_goes_on(root: Runner) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert mine in root.command("ps", "-q").stdout.split()
+        assert root.command("exec", mine, "echo", "joined").stdout == "joined\n"
         assert root.command("stop", "--kill-timeout", "0.5", mine).returncode == 0
         process.wait(10)
 

@@ -115,7 +115,9 @@ def test_what_is_no_copy(root: Runner, words: tuple[str, str]) -> None:
     assert root.run(*words, root.tree("arm64"), "true").returncode == 2
 
 
-def test_nobody_is_left_to_copy_out(root: Runner) -> None:
-    done = root.run("--as-pid1", "--copy-out=/tmp:/tmp/x", root.tree("arm64"), "true")
-    assert done.returncode == 2
-    assert "--as-pid1" in done.stderr
+def test_what_a_process_one_leaves_is_copied_out(root: Runner, place: Place) -> None:
+    path = place(root)
+    words = ("--as-pid1", f"--copy-out=/tmp/left:{path}/left", root.tree("arm64"))
+    assert root.run(*words, "sh", "-c", "echo $$ >/tmp/left; exit 3").returncode == 3
+    with open(f"{path}/left", encoding="ascii") as file:
+        assert file.read() == "1\n"

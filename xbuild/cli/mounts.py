@@ -33,11 +33,6 @@ def with_mounts(request: Request, parsed: Parsed) -> Request:
         copies_out=tuple(copy_out(text) for text in parsed.many("copy_out")),
         persist=None if persist is None else os.path.realpath(on_host(persist)),
     )
-    if changed.copies_out and changed.as_pid1:
-        raise UsageError(
-            "--copy-out needs xbuild's own process 1, which --as-pid1 does without",
-            "bind a directory of the host's instead: --bind DIR:/out",
-        )
     return _made_volatile(changed, parsed.one("volatile") or "no")
 
 

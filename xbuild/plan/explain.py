@@ -50,6 +50,8 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "private", "every mount: nothing below spreads to the host"
         case steps.BecomeInit():
             return "fork", "process 1 of a new PID namespace, which does the rest"
+        case steps.ForkGuestInit():
+            return "fork", "the command's process, number 1 of a PID namespace within, which waits"
         case steps.OpenImage(image, is_exclusive) as opened:
             if opened.descriptor is not None:
                 return "image", f"{image}, unpacked to a file without a name"
@@ -203,7 +205,7 @@ def _command(step: steps.Exec) -> str:
     if step.personality is not None:
         words.append("in 32-bit mode")
     if step.is_process_one:
-        words.append("as process 1, below one of xbuild's")
+        words.append("as process 1")
     if step.terminal:
         words.append("on a terminal of its own")
     if step.piped:

@@ -131,6 +131,7 @@ def make_plan(
         steps.BecomeInit(),
         steps.EnterNamespaces(("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)),
         steps.PrivateMounts(),
+        *([steps.ForkGuestInit(ids.inner)] if request.as_pid1 else []),
         *view.steps,
         steps.Pivot(),
         *_inner_steps(request, host, ids, view, emulations),

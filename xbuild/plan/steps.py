@@ -54,6 +54,15 @@ class BecomeInit(Record):
     """Fork into a new PID namespace: what follows is done by its process 1."""
 
 
+class ForkGuestInit(Record):
+    """Fork what becomes the command, process 1 of a PID namespace within, and have it wait.
+
+    That namespace is of the guest's user namespace, with ``id_map``, and shown by its /proc.
+    """
+
+    id_map: IdMap
+
+
 class PrivateMounts(Record):
     """Cut the propagation of every mount, so that nothing done from here on reaches the host."""
 
@@ -284,6 +293,7 @@ if TYPE_CHECKING:
         | EnterNamespaces
         | ForbidNamespaces
         | BecomeInit
+        | ForkGuestInit
         | PrivateMounts
         | OpenImage
         | AttachLoop

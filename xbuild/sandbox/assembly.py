@@ -15,7 +15,7 @@ import sys
 from xbuild.errors import EXIT_FAILED
 from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
 from xbuild.plan.limits import LimitResources
-from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec
+from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec, ForkGuestInit
 from xbuild.sandbox import _linux, init, signals
 from xbuild.sandbox.apply import apply
 from xbuild.sandbox.channel import Gate, Report
@@ -45,8 +45,7 @@ class Lines:
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
     At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
-    What is sent to ``keeper`` is open as long as the launcher lives; nobody ever reads it. On
-    ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
+    On ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
     are where process 1 gets what is copied in, and puts what is copied out. ``outputs`` become the
     command's descriptors 1 and 2, where they are not -1.
     """
@@ -58,7 +57,6 @@ class Lines:
         ending: Reports | None = None,
         control: int = -1,
         locks: tuple[int, ...] = (),
-        keeper: int = -1,
         network: int = -1,
         copies: tuple[int, int] = (-1, -1),
         outputs: tuple[int, int] = (-1, -1),
@@ -68,7 +66,6 @@ class Lines:
         self.ending = ending
         self.control = control
         self.locks = locks
-        self.keeper = keeper
         self.network = network
         self.copies = copies
         self.outputs = outputs
@@ -91,37 +88,28 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        for fd in {self.control, self.keeper, self.network, *self.copies, *self.outputs}:
+        for fd in {self.control, self.network, *self.copies, *self.outputs}:
             if fd >= 0:
                 os.close(fd)
-        self.control, self.keeper, self.network = -1, -1, -1
+        self.control = self.network = -1
         self.copies = self.outputs = (-1, -1)
 
 
 class ProcessOne:
     """The first process of a container, seen from its parent."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        lines: Lines,
-        disk: AttachedDisk | None = None,
-        namespaces: dict[IdMap, int] | None = None,
-    ) -> None:
+    def __init__(self, plan: Plan, lines: Lines, disk: AttachedDisk | None = None) -> None:
         """Fork it in a new PID namespace, in which the caller's later children would be too.
 
-        ``disk`` has what is served of an image, which it inherits. With ``namespaces`` at hand it
-        is the inner one of two, see ``outer_init``. Raises OSError.
+        ``disk`` has what is served of an image, which it inherits. Raises OSError.
         """
-        self._is_inner = namespaces is not None
-        is_outer = plan.command.is_process_one and not self._is_inner
         self._proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._entered, self._mapped = Gate(), Gate()
-        self._inner = None if is_outer else _inner_map(plan)
+        self._inner = _inner_map(plan)
         self._namespaces: dict[IdMap, int] = {}
         try:
             # Before the PID namespace: their maps are written by way of this process's /proc.
-            self._namespaces = open_user_namespaces(plan) if namespaces is None else namespaces
+            self._namespaces = open_user_namespaces(plan)
             _linux.unshare(_linux.CLONE_NEWPID)
             self.pid = os.fork()
         except OSError:
@@ -129,8 +117,6 @@ class ProcessOne:
             raise
         if self.pid == 0:
             gates, opened = (self._entered, self._mapped), self._namespaces
-            if is_outer:
-                in_child(lambda: _outer_process_one(opened, disk, plan, lines, self._mapped))
             in_child(lambda: _process_one(Stage(opened, disk), plan, lines, gates))
         self._close_namespaces()
 
@@ -168,13 +154,8 @@ class ProcessOne:
 
     def open_directory(self) -> int:
         """Return a descriptor of its directory in the proc of the host. Raises OSError."""
-        path = str(self.pid)
-        if self._is_inner:  # the number that fork(2) returned is of the outer PID namespace
-            flags = os.O_RDONLY | os.O_CLOEXEC
-            fd = os.open("thread-self/children", flags, dir_fd=self._proc_fd)
-            with open(fd, encoding="ascii") as file:
-                path = file.read().split()[0]
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc_fd)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        return os.open(str(self.pid), flags, dir_fd=self._proc_fd)
 
 
 def _inner_map(plan: Plan) -> IdMap | None:
@@ -229,7 +210,7 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
                 _enter_outer(step, gates)
-            elif not isinstance(step, BecomeInit | Exec | _LAUNCHERS):
+            elif not isinstance(step, BecomeInit | ForkGuestInit | Exec | _LAUNCHERS):
                 apply(stage, step)
         if os.getppid() != launcher:  # it died while a change of credentials left us unbound
             os._exit(EXIT_FAILED)
@@ -281,22 +262,6 @@ def _become_root(id_map: IdMap) -> None:
     die_with_parent()
 
 
-def _outer_process_one(
-    namespaces: dict[IdMap, int],
-    disk: AttachedDisk | None,
-    plan: Plan,
-    lines: Lines,
-    parent: Gate,
-) -> NoReturn:
-    from xbuild.sandbox import outer_init  # off the start path
-
-    try:
-        die_with_parent()
-        outer_init.run(lambda: ProcessOne(plan, lines, disk, namespaces), lines, parent)
-    except OSError as error:
-        _fail(lines, boundary_of(plan), error)
-
-
 def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate]) -> NoReturn:
     first, last = boundary_of(plan) + 1, len(plan.steps) - 1
     index = first
@@ -316,6 +281,8 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
             step = plan.steps[index]
             if isinstance(step, EnterNamespaces):
                 _enter(stage, step, gates)
+            elif isinstance(step, ForkGuestInit):
+                _fork_guest_init(stage, step.id_map, plan, lines)
             elif not isinstance(step, BecomeInit | Exec | _LAUNCHERS):
                 apply(stage, step)
         index = last
@@ -329,6 +296,15 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         init.run(plan.command, stage, lines, index)
     except OSError as error:
         _fail(lines, index, error)
+
+
+def _fork_guest_init(stage: Stage, id_map: IdMap, plan: Plan, lines: Lines) -> None:
+    from xbuild.sandbox.guest_init import GuestInit  # off the start path
+
+    def become_root() -> None:
+        _become_root(id_map)
+
+    stage.guest_init = GuestInit(stage, plan, lines, id_map, become_root)
 
 
 def _inherit_servers(disk: AttachedDisk) -> None:

@@ -89,8 +89,7 @@ def become(
     """Become the command, in a child of process 1: as another user, or on a terminal."""
     try:
         signals.restore_defaults()
-        if not command.is_process_one:  # that leads a session already
-            os.setsid()
+        os.setsid()
         _arrange_descriptors(command, terminal, outputs)
         _become_user(command)
         _prepare(command)

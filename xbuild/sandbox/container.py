@@ -91,7 +91,6 @@ class Container:
                 ending,
                 standing.control,
                 standing.locks,
-                self._keeper(),
                 network.descriptor,
                 porter.lines,
                 self._outputs(),
@@ -125,14 +124,6 @@ class Container:
             raise explain_report(report, self._plan)
         deadline.raise_if_passed()
         return status
-
-    def _keeper(self) -> int:
-        if not self._plan.command.is_process_one:
-            return -1
-        import socket  # off the start path
-
-        self._kept, theirs = socket.socketpair()
-        return theirs.detach()
 
     def _outputs(self) -> tuple[int, int]:
         """Return what becomes the command's descriptors 1 and 2, -1 for what stays as it is."""

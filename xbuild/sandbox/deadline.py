@@ -9,6 +9,7 @@ Off the start path: loaded where time is limited.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _LONGEST_TICK_S = 1.0
 _TICKS_IN_IDLE = 8
 _LEAST_SHARE = 0.05  # of one processor: an emulated sleep(1) each second takes up to 0.03
+_NS_GET_PARENT = 0xB702  # linux/nsfs.h
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -121,10 +123,13 @@ def activity_below(pid: int) -> Activity:
     """
     written = ticks = 0
     with suppress(OSError):
-        namespaces = set(_namespaces_below(pid))
+        below = dict.fromkeys(_namespaces_below(pid), True)
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError, ValueError):
-                if os.readlink(f"/proc/{entry}/ns/pid") in namespaces:
+                namespace = os.readlink(f"/proc/{entry}/ns/pid")
+                if namespace not in below:
+                    below[namespace] = below.get(_parent_of(f"/proc/{entry}/ns/pid"), False)
+                if below[namespace]:
                     ticks += _ticks(entry)
                     written += _written(entry)
     return Activity(written, ticks)
@@ -138,6 +143,21 @@ def _namespaces_below(pid: int) -> Iterator[str]:
             children = file.read().split()
         for child in children:
             yield os.readlink(f"/proc/{child}/ns/pid_for_children")
+
+
+def _parent_of(namespace: str) -> str:
+    """Return the PID namespace around one, "" for the caller's own (ioctl_ns(2))."""
+    fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parent = fcntl.ioctl(fd, _NS_GET_PARENT)
+    except PermissionError:
+        return ""
+    finally:
+        os.close(fd)
+    try:
+        return os.readlink(f"/proc/self/fd/{parent}")
+    finally:
+        os.close(parent)
 
 
 def _ticks(pid: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from xbuild.sandbox import _linux, _unix, signals
+from xbuild.sandbox import _linux, signals
 from xbuild.sandbox.channel import Report
 from xbuild.sandbox.command import become, close_all_but, spawn
 from xbuild.sandbox.service import Service
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import Exec
     from xbuild.sandbox.assembly import Lines
     from xbuild.sandbox.disks import AttachedDisk
+    from xbuild.sandbox.guest_init import GuestInit
     from xbuild.sandbox.stage import Stage
 else:
     import _signal as signal  # signal itself imports enum
 
 _SIGNAL_BASE = 128
+_LOOK_EVERY_S = 1.0  # at a guest's process 1
 
 
 def exit_status_of(wait_status: int) -> int:
@@ -43,16 +45,16 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
     kept = _kept_to_the_end(stage, lines)
-    close_all_but({*kept, *reporting, lines.keeper, *lines.outputs, *_descriptors_of(lines)})
+    guest = stage.guest_init
+    waiting = () if guest is None else guest.descriptors()
+    close_all_but({*kept, *reporting, *waiting, *lines.outputs, *_descriptors_of(lines)})
     signals.hold_back_for_init()
     service = Service(lines.control, command)
-    if command.is_process_one:
-        _give_up_place(service, command, lines, index, kept)
-    child = 0 if command.is_only_held else _start(command, lines, index)
-    close_all_but({*_descriptors_of(lines), *kept})
+    child = 0 if command.is_only_held else _start(command, guest, lines, index)
+    close_all_but({*_descriptors_of(lines), *kept, *waiting})
     _linux.prctl_name(b"xbuild-init")
     service.begin()
-    status = _serve_until(child, service)
+    status = _serve_until(child, service, guest)
     if stage.at_end:
         signals.ignore_forwarded()  # it is what the rest was for
     for act in stage.at_end:
@@ -62,29 +64,10 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     os._exit(status)
 
 
-def _give_up_place(
-    service: Service, command: Exec, lines: Lines, index: int, kept: set[int]
-) -> NoReturn:
-    """Become the command, and leave a child that serves those who join.
-
-    The guest can kill that one, as an init does when it shuts down: what must stay open for as
-    long as anything runs is out of its reach, on the way to somebody who never reads it.
-    """
-    _unix.send(lines.keeper, b"\0", tuple(fd for fd in kept if fd >= 0))
-    if os.fork() == 0:
-        close_all_but(kept)
-        for number in range(3):
-            os.dup2(os.open("/dev/null", os.O_RDWR), number)
-        _linux.prctl_name(b"xbuild-service")
-        service.begin()
-        _serve_until(0, service)
-        os._exit(0)
+def _start(command: Exec, guest: GuestInit | None, lines: Lines, index: int) -> int:
     terminal = lines.console.hand_over() if lines.console is not None else None
-    become(command, lines.reports, index, terminal, lines.outputs)
-
-
-def _start(command: Exec, lines: Lines, index: int) -> int:
-    terminal = lines.console.hand_over() if lines.console is not None else None
+    if guest is not None:
+        return guest.begin(terminal)
     if terminal is None and command.uid == command.gid == 0:
         return spawn(command, lines.reports, index, lines.outputs)
     child = os.fork()
@@ -115,10 +98,18 @@ def _descriptors_of(lines: Lines) -> tuple[int, ...]:
     return () if lines.console is None else lines.console.descriptors()
 
 
-def _serve_until(child: int, service: Service) -> int:
+def _serve_until(child: int, service: Service, guest: GuestInit | None) -> int:
     """Reap, forward and serve until the command ends; 0 is no command but a container held."""
     while True:
-        match signals.next_for_init():
+        match (
+            signals.next_for_init()
+            if guest is None
+            else signals.next_for_init_within(_LOOK_EVERY_S)
+        ):
+            case None:
+                assert guest is not None
+                if status := guest.look():
+                    return status
             case signal.SIGCHLD:
                 for pid, wait_status in _reaped():
                     if pid == child:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xbuild.record import GuestPath, HostPath
 
 BASIC = _linux.MOUNT_ATTR_NOSUID | _linux.MOUNT_ATTR_NODEV
-_PLAIN_DATA = BASIC | _linux.MOUNT_ATTR_NOEXEC
+PLAIN_DATA = BASIC | _linux.MOUNT_ATTR_NOEXEC
 _SCAFFOLD_LIMIT = 4096  # entries; each one costs a mount
 
 
@@ -308,19 +308,21 @@ def _bind_within(stage: Stage, source: GuestPath, target: GuestPath) -> None:
 
 
 def proc(stage: Stage, step: steps.Proc) -> None:
-    """Mount a proc of this PID namespace."""
-    attach(stage, new_mount("proc", (), _PLAIN_DATA), step.target)
+    """Mount a proc of this PID namespace, or of the guest's own within."""
+    guest = stage.guest_init
+    mount = new_mount("proc", (), PLAIN_DATA) if guest is None else guest.new_proc()
+    attach(stage, mount, step.target)
 
 
 def sysfs(stage: Stage, step: steps.Sysfs) -> None:
     """Mount a sysfs of this network namespace, read-only."""
-    mount = new_mount("sysfs", (), _PLAIN_DATA | _linux.MOUNT_ATTR_RDONLY)
+    mount = new_mount("sysfs", (), PLAIN_DATA | _linux.MOUNT_ATTR_RDONLY)
     attach(stage, mount, step.target)
 
 
 def mqueue(stage: Stage, step: steps.Mqueue) -> None:
     """Mount the message queues of this IPC namespace."""
-    attach(stage, new_mount("mqueue", (), _PLAIN_DATA), step.target)
+    attach(stage, new_mount("mqueue", (), PLAIN_DATA), step.target)
 
 
 def devpts(stage: Stage, step: steps.Devpts) -> None:

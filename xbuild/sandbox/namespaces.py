@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from xbuild.plan.steps import EnterNamespaces
+from xbuild.plan.steps import EnterNamespaces, ForkGuestInit
 from xbuild.sandbox import _linux
 
 TYPE_CHECKING = False
@@ -77,7 +77,7 @@ def open_user_namespaces(plan: Plan) -> dict[IdMap, int]:
 
 
 def _enters(step: Step) -> bool:
-    return isinstance(step, EnterNamespaces)
+    return isinstance(step, EnterNamespaces | ForkGuestInit)
 
 
 def _new_user_namespace(id_map: IdMap) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap, Owner
     from xbuild.record import GuestPath
     from xbuild.sandbox.disks import AttachedDisk
+    from xbuild.sandbox.guest_init import GuestInit
 
 _BELOW = _linux.RESOLVE_IN_ROOT | _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_NO_MAGICLINKS
 
@@ -36,6 +37,7 @@ class Stage:
         self.network = -1  # on which the launcher is asked for a network
         self.kept: set[int] = set()  # descriptors, such as locks, that process 1 holds to its end
         self.limits = -1  # /proc/sys/user, once kept
+        self.guest_init: GuestInit | None = None  # where the command is a process 1
 
     def keep_limits(self) -> None:
         """Hold on to the host's view of /proc/sys/user: the container's own will be read-only."""

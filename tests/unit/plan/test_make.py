@@ -106,6 +106,7 @@ CASES: dict[str, Facts] = {
         request=request(target=IMAGE),
         disk=served_disk(),
     ),
+    "process-one": facts(request=request(as_pid1=True), host=user_host()),
     "network-none": facts(request=request(network="none", hostname="board-1")),
     "binds-with-scaffolds": facts(**BINDS),
     "layers": facts(
