@@ -9,7 +9,7 @@ import click
 from xbuild.cli.output import complain
 from xbuild.cli.sizes import size_in_words
 from xbuild.errors import ToolsetDamaged
-from xbuild.native.sets import size_of
+from xbuild.source.cache import size_of
 from xbuild.toolset.integrity import check_toolset
 from xbuild.toolset.manifest import Tool, Toolset
 from xbuild.toolset.match import list_toolsets

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xbuild.cli.ages import age_in_words
 from xbuild.cli.output import visible
 from xbuild.sandbox.listing import running
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "xbuild.ps/1"
 _COMMAND_WIDTH = 60
-_STEPS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 @click.command("ps")
@@ -42,16 +42,8 @@ def command(as_json: bool, quiet: bool) -> None:
 def _row(container: Running) -> tuple[str, str, str, str, str]:
     words = visible(shlex.join(container.argv)) or "(held)"
     shown = words if len(words) <= _COMMAND_WIDTH else words[: _COMMAND_WIDTH - 1] + "…"
-    since = _age(time.time() - container.began)
+    since = age_in_words(time.time() - container.began)
     return (container.name, str(container.pid), since, visible(container.tree), shown)
-
-
-def _age(seconds: float) -> str:
-    """Return a length of time by its greatest unit."""
-    for step, unit in _STEPS:
-        if seconds >= step:
-            return f"{seconds / step:.0f}{unit}"
-    return "0s"
 
 
 def _document(found: tuple[Running, ...]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from xbuild.errors import ToolsetDamaged, ToolsetMissing
 from xbuild.record import HostPath, Record, replace
 from xbuild.source.apt import Progress
-from xbuild.source.cache import locked, work_directory
+from xbuild.source.cache import locked, size_of, work_directory
 from xbuild.toolset.integrity import check_toolset
 from xbuild.toolset.manifest import Toolset, native_directory, read_toolset
 
@@ -106,16 +106,6 @@ def prune_cache(progress: Progress) -> tuple[Removed, ...]:
         if os.path.isdir(f"{directory}/{_DOWNLOADS}"):
             removed.append(_remove(HostPath(f"{directory}/{_DOWNLOADS}")))
         return tuple(removed)
-
-
-def size_of(directory: HostPath) -> int:
-    """Return the bytes that the regular files below a directory take."""
-    total = 0
-    for place, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total
 
 
 def _existing_directory() -> HostPath:

@@ -49,3 +49,15 @@ def work_directory(directory: HostPath) -> Iterator[HostPath]:
         yield HostPath(work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def size_of(path: HostPath) -> int:
+    """Return the bytes of a file, or of the regular files below a directory."""
+    if not os.path.isdir(path):
+        return os.lstat(path).st_size
+    total = 0
+    for place, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total

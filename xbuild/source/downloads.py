@@ -184,6 +184,22 @@ class Downloads:
         return f"{self._directory}/names/{_key(url)}"
 
 
+def names_by_digest(directory: HostPath) -> dict[str, str]:
+    """Return the URLs of what is in a cache, by sha256; partial ones by the key of their files."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(f"{directory}/names"):
+            known = _remembered(read_json(f"{directory}/names/{name}"))
+            if known is not None:
+                found[known.sha256] = known.url
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(f"{directory}/partial"):
+            key, is_json, _ = name.partition(".json")
+            if is_json:
+                found[key] = str(read_json(f"{directory}/partial/{name}").get("url", key))
+    return found
+
+
 def cannot_keep(directory: str, error: OSError) -> SourceError:
     """Return the failure to write to the cache."""
     return SourceError(

@@ -1,0 +1,91 @@
+"""``xbuild cache``: what is there, what goes, and that a running container keeps what it uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.runs import Runner
+from xbuild.binary.arch import arch_named
+from xbuild.emulation.interpreters import find_interpreter
+
+
+@pytest.fixture
+def cache(runner: Runner) -> str:
+    """The place of a cache of the runner's own, which has a qemu and an old download."""
+    place = f"{runner.user.home}/cache"
+    shutil.rmtree(place, ignore_errors=True)
+    for directory in ("xbuild/qemu/7.2", "xbuild/downloads/sha256"):
+        os.makedirs(f"{place}/{directory}")
+    shutil.copy(
+        find_interpreter(arch_named("aarch64")).path, f"{place}/xbuild/qemu/7.2/qemu-aarch64"
+    )
+    old = f"{place}/xbuild/downloads/sha256/{'0' * 64}"
+    with open(old, "w") as file:
+        file.write("content")
+    os.utime(old, (1, 1))
+    if os.geteuid() == 0:
+        subprocess.run(["chown", "-R", f"{runner.user.uid}:{runner.user.gid}", place], check=True)
+    return place
+
+
+def _xbuild(runner: Runner, cache: str, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = runner.user.environment(XDG_CACHE_HOME=cache)
+    return runner.command("cache", *words, env=environment)
+
+
+def test_listing_and_pruning_by_age(runner: Runner, cache: str) -> None:
+    listed = json.loads(_xbuild(runner, cache, "list", "--json").stdout)
+    assert listed["schema"] == "xbuild.cache/1"
+    assert [each["kind"] for each in listed["holdings"]] == ["downloads", "interpreters"]
+    assert listed["holdings"][0]["used"] == "1970-01-01T00:00:01+00:00"
+    assert listed["size"] == sum(each["size"] for each in listed["holdings"])
+
+    said = _xbuild(runner, cache, "prune", "--dry-run").stdout
+    assert said.splitlines()[-1] == "would remove 1: 7 bytes"
+    pruned = json.loads(_xbuild(runner, cache, "prune", "--json").stdout)
+    assert [each["kind"] for each in pruned["removed"]] == ["downloads"]
+    assert os.listdir(f"{cache}/xbuild/downloads/sha256") == []
+    assert os.listdir(f"{cache}/xbuild/qemu") == ["7.2"]
+
+    text = _xbuild(runner, cache, "list").stdout
+    assert "interpreters" in text
+    assert text.splitlines()[-1].endswith(f"MiB in {cache}/xbuild")
+
+
+def test_container_keeps_its_interpreter(runner: Runner, cache: str) -> None:
+    qemu = f"{cache}/xbuild/qemu/7.2/qemu-aarch64"
+    words = ("--interpreter", qemu, runner.tree("arm64"), "sh", "-c", "echo up; read x; echo $x")
+    with runner.spawn(*words, stdin=subprocess.PIPE) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n"
+        done = _xbuild(runner, cache, "prune", "--all")
+        assert "note: kept qemu/7.2: " in done.stderr
+        assert os.path.exists(qemu)
+        assert "*" in _xbuild(runner, cache, "list").stdout
+        run.stdin.write("down\n")
+        run.stdin.flush()
+        assert run.stdout.readline() == "down\n"
+    assert run.returncode == 0
+    assert _xbuild(runner, cache, "prune", "--all").returncode == 0
+    assert not os.path.exists(qemu)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--all", "--keep", "1G"), ("--older-than", "soon"), ("--keep", "much"), ("--kind", "junk")],
+)
+def test_wrong_usage(root: Runner, words: tuple[str, ...]) -> None:
+    assert root.command("cache", "prune", *words).returncode == 2
+
+
+def test_empty_cache(root: Runner, tmp_path: str) -> None:
+    environment = root.user.environment(XDG_CACHE_HOME=str(tmp_path))
+    for words in (("list",), ("prune", "--all")):
+        done = root.command("cache", *words, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
