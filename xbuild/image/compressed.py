@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 from xbuild.errors import DamagedArchive, DamagedImage, ImageError
 from xbuild.record import HostPath
+from xbuild.sandbox import room
 from xbuild.tree.stream import ForwardStream, compression_of
 
 CHUNK = 1 << 20
 BLOCK = 4096
-RESERVE = 256 << 20  # bytes left free where an image is unpacked
 SIZE_LIMIT = 1 << 43  # bytes of content: 8 TiB
 SUFFIXES = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 
@@ -126,16 +126,10 @@ def _refuse_endless(path: HostPath, size: int) -> None:
 
 
 def _check_room(fd: int, path: HostPath, place: str, more_room: str) -> None:
-    if free_room(fd) < RESERVE:
+    if room.free_room(fd) < room.RESERVE:
         raise ImageError(
-            f"Cannot unpack {path}: {place} has less than {RESERVE >> 20} MiB left", more_room
+            f"Cannot unpack {path}: {place} has less than {room.RESERVE >> 20} MiB left", more_room
         )
-
-
-def free_room(fd: int) -> int:
-    """Return the bytes that are free for a file; endless where no account is kept (ramfs)."""
-    room = os.fstatvfs(fd)
-    return room.f_bavail * room.f_frsize if room.f_blocks else SIZE_LIMIT
 
 
 def _write_sparse(fd: int, chunk: bytes, position: int) -> None:

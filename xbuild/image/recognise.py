@@ -12,7 +12,7 @@ import stat
 from xbuild.binary.elf import ELFMAG
 from xbuild.errors import DamagedArchive, UnsupportedImage
 from xbuild.record import HostPath
-from xbuild.tree.archive import is_tar
+from xbuild.tree.members import is_tar
 from xbuild.tree.resolve import target_error
 from xbuild.tree.stream import ForwardStream
 

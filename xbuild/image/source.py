@@ -18,7 +18,6 @@ from xbuild.image.compressed import (
     OTHER_SCRATCH,
     Progress,
     compression,
-    free_room,
     raw_name,
     scratch_directory,
     unpack,
@@ -30,6 +29,7 @@ from xbuild.image.extents import total_length
 from xbuild.image.file import ImageFile
 from xbuild.image.lock import lock_image
 from xbuild.record import HostPath, Record
+from xbuild.sandbox.room import free_room
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 

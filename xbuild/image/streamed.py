@@ -18,6 +18,7 @@ from xbuild.image.filesystem import fat_tables_length, filesystem_in
 from xbuild.image.opening import NATIVE
 from xbuild.image.table import Partition, table_of
 from xbuild.record import HostPath, Record
+from xbuild.sandbox import room
 
 HEAD = 4 << 20  # bytes after which the partition table is read
 _ENDS = 1 << 20  # bytes kept at either end of a partition: superblocks, some RAIDs' at the end
@@ -73,7 +74,7 @@ class _Selection:
         if position < HEAD:
             return True
         self._judge(position)
-        if not self._is_full and compressed.free_room(self._fd) < compressed.RESERVE:
+        if not self._is_full and room.free_room(self._fd) < room.RESERVE:
             self._is_full = True
             for partition in self._kept:
                 self._pass_by(partition, position)

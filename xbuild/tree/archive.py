@@ -17,17 +17,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from xbuild.binary.elf import ELFMAG, SNIFF_BYTES
-from xbuild.errors import DamagedArchive, SymlinkLoop, TargetError, TargetNotFound, UnknownFormat
+from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound
 from xbuild.record import GuestPath, HostPath
 from xbuild.tree.distribution import OS_RELEASE, RELEASE_FILES
-from xbuild.tree.looks import LOOKS_BYTES, looks_like
+from xbuild.tree.members import read_members, refuse_other_content
 from xbuild.tree.resolve import MAXSYMLINKS, Entry, TreeReader, kind_of
-from xbuild.tree.stream import ForwardStream, compression_of
+from xbuild.tree.stream import ForwardStream
 from xbuild.tree.walk import may_be_program
 
-_BLOCK = 512
-_PEEK_BYTES = 1 << 20
-_HEADER_LIMIT = 1 << 20  # bytes of one member's headers; extended attributes make them long
 _NAME_LIMIT = 4096  # PATH_MAX
 _DEPTH_LIMIT = 256  # components
 _ROOM = 64 << 20  # bytes kept of one archive
@@ -62,20 +59,6 @@ class _Node:
     is_program: bool = False
 
 
-def is_archive(header: bytes) -> bool:
-    """Tell whether a file that begins with ``header`` is tar, or compressed by a known method."""
-    return compression_of(header) is not None or is_tar(header)
-
-
-def is_tar(header: bytes) -> bool:
-    """Tell whether ``header`` begins with a tar header, by its checksum."""
-    try:
-        tarfile.TarInfo.frombuf(header[:_BLOCK], "utf-8", "surrogateescape")
-    except tarfile.TarError:
-        return False
-    return True
-
-
 class ArchiveReader(TreeReader):
     """The tree in an archive, as far as it was kept: other files are not there.
 
@@ -89,7 +72,7 @@ class ArchiveReader(TreeReader):
         self._room = _ROOM
         self._nodes: dict[str, _Node] = {"/": _Node(stat.S_IFDIR | 0o755, 0, 0, 0)}
         with ForwardStream(path) as stream:
-            self._refuse_other_content(stream)
+            refuse_other_content(stream)
             self._read_members(stream)
 
     def programs(self) -> Iterator[tuple[GuestPath, bytes]]:
@@ -141,45 +124,10 @@ class ArchiveReader(TreeReader):
             return ()
         return tuple(name for name in names if posixpath.join(found, name) in self._nodes)
 
-    def _refuse_other_content(self, stream: ForwardStream) -> None:
-        # A block of bzip2's: only at its end it is known to be damaged.
-        header = stream.peek(_PEEK_BYTES if stream.compression else LOOKS_BYTES)[:LOOKS_BYTES]
-        if not is_tar(header) and header[:_BLOCK] != bytes(_BLOCK):
-            name, hint = looks_like(header)
-            packed = f"compressed with {stream.compression}, " if stream.compression else ""
-            raise UnknownFormat(f"{self.label} is {name}, {packed}not an archive of a tree", hint)
-
     def _read_members(self, stream: ForwardStream) -> None:
-        stream.allow(_HEADER_LIMIT)
-        try:
-            with tarfile.TarFile(
-                mode="r",
-                fileobj=stream,  # type: ignore[arg-type]  # tarfile's type wants mode and name too
-                encoding="utf-8",
-                errors="surrogateescape",
-            ) as archive:
-                while (member := archive.next()) is not None:
-                    self._take(member, stream)
-                    stream.seek(archive.offset)
-                    stream.allow(_HEADER_LIMIT)
-                    # tarfile remembers all that it met, without bound.
-                    archive.members.clear()  # type: ignore[attr-defined]
-                    archive.pax_headers.clear()  # type: ignore[attr-defined]
-        # tarfile lets some of what it parses raise as it is: numbers, nested headers.
-        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-            raise DamagedArchive(f"{self.label} is damaged: {error}") from error
-        self._refuse_early_end(stream)
+        for member, _ in read_members(stream):
+            self._take(member, stream)
         stream.finish()
-
-    def _refuse_early_end(self, stream: ForwardStream) -> None:
-        """Tarfile takes a missing end and a garbled header alike for the end."""
-        if len(stream.last_read) < _BLOCK:
-            raise stream.cut_off()
-        if stream.last_read.strip(b"\0"):
-            raise DamagedArchive(
-                f"{self.label} is damaged: no header at byte {stream.tell() - _BLOCK}",
-                "fetch or pack it again",
-            )
 
     def _take(self, member: tarfile.TarInfo, stream: ForwardStream) -> None:
         """Keep of a member what a survey needs; a later one replaces an earlier one."""

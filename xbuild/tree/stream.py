@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 from xbuild.errors import DamagedArchive, TargetError
 from xbuild.record import HostPath
@@ -86,7 +86,7 @@ class ForwardStream:
             raise target_error(path, error) from error
         self._source, self._damage = _decompressed(self._file, self.compression)
 
-    def __enter__(self) -> ForwardStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

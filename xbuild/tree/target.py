@@ -14,9 +14,10 @@ from xbuild.binary.arch import Arch, arch_of
 from xbuild.binary.elf import ELFMAG, ET_CORE, ET_REL, Program, read_program
 from xbuild.errors import DamagedElf, NotARootfs, UnknownArchitecture, UnknownFormat
 from xbuild.record import GuestPath, HostPath
-from xbuild.tree.archive import ArchiveReader, is_archive
+from xbuild.tree.archive import ArchiveReader
 from xbuild.tree.census import Census
 from xbuild.tree.looks import LOOKS_BYTES, looks_like
+from xbuild.tree.members import is_archive
 from xbuild.tree.resolve import READ_FLAGS, DirectoryReader, TreeReader, kind_of, target_error
 from xbuild.tree.survey import SAMPLE, Survey, describe_tree, libc_of, survey_directory
 

@@ -23,6 +23,7 @@ from xbuild.image.streamed import stream_image
 from xbuild.image.survey import require_root, survey_image
 from xbuild.image.table import read_table
 from xbuild.record import HostPath, replace
+from xbuild.sandbox import room
 
 TREE = merged_usr("arm64", "/lib/ld-linux-aarch64.so.1")
 
@@ -174,9 +175,9 @@ def test_room_is_left_to_others(
     tmp_path: Path, raw: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What can be known in little room is; and the root, that it was not looked into, and why."""
-    room = os.statvfs("/var/tmp")
+    whole = os.statvfs("/var/tmp")
     monkeypatch.setenv("TMPDIR", "/var/tmp")
-    monkeypatch.setattr(compressed, "RESERVE", room.f_blocks * room.f_frsize * 2)
+    monkeypatch.setattr(room, "RESERVE", whole.f_blocks * whole.f_frsize * 2)
     packed = HostPath(str(tmp_path / "image.gz"))
     Path(packed).write_bytes(gzip.compress(raw))
     found = survey_image(packed)

@@ -1,0 +1,20 @@
+"""How much room a file system has left, and how much of it is always left to others."""
+
+from __future__ import annotations
+
+import os
+
+RESERVE = 256 << 20  # bytes left free where something is unpacked
+ENDLESS = 1 << 62
+
+
+def free_room(fd: int) -> int:
+    """Return the bytes that are free for a file; ENDLESS where no account is kept (ramfs)."""
+    room = os.fstatvfs(fd)
+    return room.f_bavail * room.f_frsize if room.f_blocks else ENDLESS
+
+
+def free_inodes(fd: int) -> int:
+    """Return how many files can be made; ENDLESS where they are not numbered (btrfs)."""
+    room = os.fstatvfs(fd)
+    return room.f_favail if room.f_files else ENDLESS
