@@ -60,7 +60,7 @@ def choose_identities(
 
         return given_identities(request, host)
     if not may_have_roots_number(request, host, filesystem):
-        return _shifted() if host.privileged else _of_a_user(survey, host)
+        return _shifted() if host.privileged else _of_a_user(survey.owner, host)
     if host.privileged:
         if request.private_users == "identity":
             return _identity()
@@ -82,10 +82,20 @@ def may_have_roots_number(request: Request, host: Host, filesystem: str | None =
     return not (host.can_idmap_type(filesystem) if filesystem else host.can_idmap(request.target))
 
 
-def _of_a_user(survey: Survey, host: Host) -> Identities:
+def identities_to_make_a_tree(host: Host) -> Identities:
+    """Return the ids with which a new tree is made, so that a run shows them as they are meant.
+
+    The host's root needs no user namespace for that, nor any map. Raises HostUnable.
+    """
+    if host.privileged:
+        return _identity()
+    return _nested(host) if host.euid == 0 else _of_a_user(host.euid, host)
+
+
+def _of_a_user(owner: int, host: Host) -> Identities:
     if host.has_newuidmap and not host.no_new_privs and host.sub_uids and host.sub_gids:
-        return _subordinate(host, survey)
-    return _single(host, survey)
+        return _subordinate(host, owner)
+    return _single(host, owner)
 
 
 def _range(count: int, outside: int = 0) -> tuple[IdRange, ...]:
@@ -127,17 +137,17 @@ def _few_ids(count: int) -> str:
     return f"user ids mapped here: {count}; chown to others fails inside (EINVAL)"
 
 
-def _subordinate(host: Host, survey: Survey) -> Identities:
+def _subordinate(host: Host, owner: int) -> Identities:
     uids, gids = _granted(host.sub_uids), _granted(host.sub_gids)
     notes: tuple[str, ...] = ()
-    if survey.owner == host.sub_uids[0].start:
+    if owner == host.sub_uids[0].start:
         # Unpacked inside a user namespace whose root was the first subordinate id.
         uids, gids = _shift_down(uids), _shift_down(gids)
         notes = ("the tree belongs to a subordinate id of yours, which is root inside",)
     else:
         uids = (IdRange(0, host.euid, 1), *uids)
         gids = (IdRange(0, host.egid, 1), *gids)
-        notes = _ownership_note(survey, host)
+        notes = _ownership_note(owner, host)
     outer = IdMap(uids[:_MAX_RANGES], gids[:_MAX_RANGES], "newuidmap")
     return Identities("subordinate", outer, same_ids(outer), None, Owner(), notes)
 
@@ -162,10 +172,10 @@ def same_ids(outer: IdMap) -> IdMap:
     return IdMap(uids, gids, "parent", outer.has_setgroups)
 
 
-def _single(host: Host, survey: Survey) -> Identities:
+def _single(host: Host, owner: int) -> Identities:
     uids, gids = (IdRange(0, host.euid, 1),), (IdRange(0, host.egid, 1),)
     outer = IdMap(uids, gids, "self", has_setgroups=False)
-    notes = (_single_note(host), *_ownership_note(survey, host))
+    notes = (_single_note(host), *_ownership_note(owner, host))
     return Identities("single", outer, same_ids(outer), None, Owner(), notes)
 
 
@@ -182,11 +192,11 @@ def _single_note(host: Host) -> str:
     )
 
 
-def _ownership_note(survey: Survey, host: Host) -> tuple[str, ...]:
-    if survey.owner in (host.euid, -1):
+def _ownership_note(owner: int, host: Host) -> tuple[str, ...]:
+    if owner in (host.euid, -1):
         return ()
-    owner = "root" if survey.owner == 0 else f"uid {survey.owner}"
+    name = "root" if owner == 0 else f"uid {owner}"
     return (
-        f"the tree belongs to {owner}, not to you: programs run, but writing to it fails;"
+        f"the tree belongs to {name}, not to you: programs run, but writing to it fails;"
         " run as that user, or use a copy of your own",
     )

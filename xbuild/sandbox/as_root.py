@@ -30,13 +30,14 @@ def as_root_of(outer: IdMap | None, act: Callable[[], str]) -> str:
 
     def enter_and_act() -> str:
         if outer is not None:
-            _enter(outer)
+            become_root_of(outer)
         return act()
 
     return in_child(enter_and_act, timeout_s=_FOR_EVER_S)
 
 
-def _enter(outer: IdMap) -> None:
+def become_root_of(outer: IdMap) -> None:
+    """Enter a new user namespace with these ids and become root of it, for good."""
     here = os.getpid()
     entered, has_entered = os.pipe()
     helper = 0 if outer.writer == "self" else os.fork()
