@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from xbuild.rare_errors import ToolsetMissing as ToolsetMissing
     from xbuild.rare_errors import TreeLocked as TreeLocked
     from xbuild.rare_errors import UnknownFormat as UnknownFormat
+    from xbuild.rare_errors import UnsafeArchive as UnsafeArchive
     from xbuild.rare_errors import UnsupportedImage as UnsupportedImage
     from xbuild.rare_errors import WrongDigest as WrongDigest
 else:

@@ -127,6 +127,10 @@ class PackageUnavailable(SourceError):
     """The suite has no such package, or none for this architecture."""
 
 
+class UnsafeArchive(SourceError):
+    """An archive with a member that leads out of the tree, or that unpacks without end."""
+
+
 class DamagedPackage(SourceError):
     """A downloaded package that dpkg-deb cannot read."""
 

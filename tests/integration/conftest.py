@@ -99,6 +99,23 @@ def new_tree(reachable_directory: HostPath) -> Iterator[Callable[..., HostPath]]
         shutil.rmtree(place)
 
 
+@pytest.fixture
+def new_place(reachable_directory: HostPath) -> Iterator[Callable[..., HostPath]]:
+    """``new_place(user)``: an empty directory of that user's, gone afterwards with all in it."""
+    made: list[str] = []
+
+    def make(user: User) -> HostPath:
+        place = tempfile.mkdtemp(prefix="place-", dir=reachable_directory)
+        made.append(place)
+        os.chmod(place, 0o755)
+        os.chown(place, user.uid, user.gid)
+        return HostPath(place)
+
+    yield make
+    for place in made:
+        subprocess.run(["rm", "-rf", "--one-file-system", place], check=False)
+
+
 @pytest.fixture(scope="session")
 def busybox(tree_store: TreeStore, reachable_directory: HostPath) -> Callable[[str], HostPath]:
     """``busybox("armhf")``: Debian's static busybox for an architecture, as a file."""

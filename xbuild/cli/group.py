@@ -26,6 +26,7 @@ COMMANDS = {
     "wait": ("xbuild.cli.wait", "Wait for the end of a container"),
     "diff": ("xbuild.cli.diff", "List the changes that a directory keeps apart from its tree"),
     "commit": ("xbuild.cli.commit", "Fold the changes that diff lists into their tree"),
+    "create": ("xbuild.cli.create", "Make a tree: from a distribution, an archive, a registry"),
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive, a disk image or a program is"),
     "image": ("xbuild.cli.image", "Resize, pack, flash and release disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),

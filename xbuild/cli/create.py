@@ -1,0 +1,75 @@
+"""``xbuild create``: a tree from where trees come from."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from xbuild.cli.output import note, visible
+from xbuild.cli.places import on_host
+from xbuild.cli.sizes import SizeType
+from xbuild.cli.stages import Stages
+from xbuild.errors import NotARootfs
+from xbuild.record import HostPath
+from xbuild.sandbox.mapping import identities_of_new_tree
+from xbuild.source.create import Made, Work, make_tree
+from xbuild.source.kinds import FORMS, Options, parse_source
+from xbuild.source.place import place_beside, settle
+from xbuild.source.unpack import SIZE_LIMIT
+from xbuild.tree.survey import survey
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"SOURCE is one of: {', '.join(FORMS)}.",
+)
+@click.argument("target", type=click.Path(readable=False))
+@click.option(
+    "--from",
+    "origin",
+    required=True,
+    metavar="SOURCE",
+    shell_complete=lambda *_: [],
+    help="Where the tree comes from, see below.",
+)
+@click.option("--arch", metavar="ARCH", help="The architecture [this host's].")
+@click.option("--sha256", metavar="DIGEST", help="Refuse an archive with another digest.")
+@click.option(
+    "--size-limit",
+    type=SizeType(),
+    metavar="SIZE",
+    default=str(SIZE_LIMIT),
+    show_default=f"{SIZE_LIMIT >> 30}G",
+    help="Stop an archive that unpacks to more.",
+)
+def command(target: str, origin: str, arch: str | None, sha256: str | None, size_limit: int) -> int:
+    """Make the directory TARGET a root filesystem.
+
+    It is made beside its place, and appears whole or not at all. As root, owners and device nodes
+    are as they should be; an ordinary user's tree has the ids that xbuild run shows as those.
+    """
+    source = parse_source(origin, Options(arch=arch, sha256=sha256))
+    place = HostPath(os.path.realpath(on_host(target)))
+    identities = identities_of_new_tree()
+    with place_beside(place, identities.outer) as beside:
+        tree = HostPath(f"{beside}/tree")
+        with Stages() as stages:
+            made = make_tree(source, tree, Work(identities, size_limit, stages.show))
+        settle(tree, place)
+    _tell(place, made)
+    return 0
+
+
+def _tell(place: HostPath, made: Made) -> None:
+    for text in made.notes:
+        note(text)
+    try:
+        found = survey(place)
+    except NotARootfs as error:
+        note(f"{error.message}; is the tree in a directory of the archive?")
+        click.echo(visible(f"{place}: made"))
+        return
+    distribution = f", {found.distribution.pretty_name}" if found.distribution else ""
+    assert found.arch is not None  # a survey without one raises
+    click.echo(visible(f"{place}: {found.arch.name}{distribution}"))

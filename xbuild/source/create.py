@@ -1,0 +1,82 @@
+"""Make a tree from a source, whichever kind it is: one function that knows them all."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from xbuild.record import HostPath, Record, assert_never
+from xbuild.source import unpack
+from xbuild.source.empty import fetch_busybox, make_empty_tree
+from xbuild.source.kinds import EmptyRootfs, Source, TarballFile
+
+if TYPE_CHECKING:
+    from xbuild.plan.identities import Identities
+    from xbuild.source.apt import Progress
+
+_LISTED = 8  # device nodes that are named one by one
+
+
+class Work(Record):
+    """With what a tree is made: the ids of who makes it, a limit in bytes, who is told."""
+
+    identities: Identities
+    size_limit: int
+    progress: Progress
+
+
+class Made(Record):
+    """What a person should know of a tree that was made."""
+
+    notes: tuple[str, ...] = ()
+
+
+def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
+    """Make ``tree``, whose place is empty and nobody else's.
+
+    Raises SourceError and what unpack_archive() does; what was made until then is the caller's.
+    """
+    match source:
+        case TarballFile(path, sha256):
+            if sha256 is not None:
+                work.progress(f"checking {path}", None)
+                unpack.check_digest(path, sha256)
+            made = unpack_to(path, tree, work)
+        case EmptyRootfs(architecture):
+            busybox = fetch_busybox(architecture, work.progress)
+            _make_directory(tree)
+            make_empty_tree(tree, busybox)
+            made = Made()
+        case _:
+            assert_never(source)
+    return made
+
+
+def unpack_to(archive: HostPath, tree: HostPath, work: Work) -> Made:
+    """Make ``tree`` what a tar archive has, which was verified as far as it is to be."""
+    _make_directory(tree)
+    text = f"unpacking {os.path.basename(archive)}"
+
+    def report(done: int, total: int) -> None:
+        work.progress(text, done / total if total else None)
+
+    unpacked = unpack.unpack_archive(
+        archive, tree, work.identities, size_limit=work.size_limit, progress=report
+    )
+    notes = list(unpacked.complaints)
+    if unpacked.left_out:
+        notes.append(_left_out(unpacked.left_out))
+    if work.identities.kind == "single":
+        notes.append("owners are not kept: all files are yours (no subordinate ids: xbuild doctor)")
+    return Made(tuple(notes))
+
+
+def _left_out(names: tuple[str, ...]) -> str:
+    listed = ", ".join(names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"device nodes, which root alone can make, are left out: {listed}{more}"
+
+
+def _make_directory(tree: HostPath) -> None:
+    os.mkdir(tree)
+    os.chmod(tree, 0o755)

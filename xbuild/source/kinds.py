@@ -1,0 +1,117 @@
+"""From what a tree can be made: the closed union of sources, and the words that name them.
+
+Pure. A source has all that was said about it; how it is obtained is ``create``'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from xbuild.binary.arch import arch_named, host_arch
+from xbuild.errors import UsageError
+from xbuild.record import HostPath, Record
+
+_ARCHIVE_ENDINGS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
+_COMPRESSED_ENDINGS = tuple(f".tar.{kind}" for kind in ("gz", "bz2", "xz", "lzma", "zst"))
+
+
+class Options(Record):
+    """What was said besides the source's name. Each kind takes some of it."""
+
+    arch: str | None = None
+    sha256: str | None = None
+
+
+class TarballFile(Record):
+    """A tar archive of a tree, plain or compressed; ``sha256`` in hexadecimal where known."""
+
+    path: HostPath
+    sha256: str | None = None
+
+
+class EmptyRootfs(Record):
+    """A tree with busybox and its applets; ``architecture`` is Debian's name."""
+
+    architecture: str
+
+
+Source = TarballFile | EmptyRootfs
+
+
+def parse_source(text: str, options: Options) -> Source:
+    """Return the source that ``text`` names, with those options. Raises UsageError."""
+    kind, colon, rest = text.partition(":")
+    parse = _KINDS.get(kind) if colon else None
+    if parse is not None:
+        return parse(rest, _Taken(text, options))
+    if is_archive_name(text) or "/" in text or os.path.exists(text):
+        return _tarball(text, _Taken(text, options))
+    raise UsageError(f"Unknown source {text!r}", f"known are {', '.join(FORMS)}")
+
+
+def is_archive_name(name: str) -> bool:
+    """Tell whether a file's name is one that tar archives have."""
+    return name.lower().endswith((*_ARCHIVE_ENDINGS, *_COMPRESSED_ENDINGS))
+
+
+class _Taken:
+    """Options as one kind of source takes them; who forgets one shall hear of it."""
+
+    def __init__(self, text: str, options: Options) -> None:
+        self.text = text
+        self._left: dict[str, Any] = {  # Any: the fields carry the types
+            field: value
+            for field in options.__match_args__
+            if (value := getattr(options, field)) not in (None, ())
+        }
+
+    def text_of(self, field: str) -> str | None:
+        """Return a single option's value, None where it was not given."""
+        value: str | None = self._left.pop(field, None)
+        return value
+
+    def finish(self) -> None:
+        """Raise UsageError where an option was given that this kind of source has no use for."""
+        for field in self._left:
+            name = field.replace("_", "-")
+            raise UsageError(f"--{name} does not go with {self.text}", "xbuild create --help")
+
+
+def _tarball(path: str, taken: _Taken) -> TarballFile:
+    digest = taken.text_of("sha256")
+    taken.finish()
+    return TarballFile(HostPath(os.path.abspath(path)), parse_sha256(digest))
+
+
+def parse_sha256(text: str | None) -> str | None:
+    """Return a digest in lower case. Raises UsageError."""
+    if text is None:
+        return None
+    digest = text.strip().lower()
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise UsageError(f"{text!r} is no SHA-256 digest", "it has 64 hexadecimal digits")
+    return digest
+
+
+def _rootfs(name: str, taken: _Taken) -> EmptyRootfs:
+    if name != "EMPTY":
+        raise UsageError(f"Unknown source 'rootfs:{name}'", "rootfs:EMPTY has busybox alone")
+    architecture = debian_architecture(taken.text_of("arch"))
+    taken.finish()
+    return EmptyRootfs(architecture)
+
+
+def debian_architecture(name: str | None) -> str:
+    """Return Debian's name of an architecture, by default this host's. Raises UsageError."""
+    arch = host_arch() if name is None else arch_named(name)
+    if name == "armel":  # which shares its ELF machine with armhf
+        return name
+    if arch.debian is None:
+        raise UsageError(f"Debian has no name for {arch.name}", "name another with --arch")
+    return arch.debian
+
+
+_KINDS: dict[str, Callable[[str, _Taken], Source]] = {"rootfs": _rootfs}
+FORMS = ("a tar archive's path", "rootfs:EMPTY")

@@ -1,0 +1,126 @@
+"""A target that appears whole or not at all: made in a directory beside it, then given its name.
+
+Who makes it holds a lock on that directory. What an interrupted process left there is removed by
+the next that makes the same target.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from xbuild.errors import SourceError
+from xbuild.record import HostPath
+from xbuild.sandbox import _linux
+from xbuild.sandbox.as_root import as_root_of
+from xbuild.sandbox.filelock import lock_descriptor, lock_holders
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from xbuild.plan.steps import IdMap
+
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_SUFFIX = ".xbuild-create"
+
+
+@contextmanager
+def place_beside(target: HostPath, outer: IdMap | None) -> Iterator[HostPath]:
+    """Lend an empty directory, of mode 0700, beside ``target``, and remove it in the end.
+
+    ``outer`` are the ids of what is made there, as whose root it can be removed. Raises
+    SourceError where ``target`` exists, is being made by another, or cannot be made there.
+    """
+    if os.path.lexists(target):
+        raise already_there(target)
+    parent, name = os.path.split(target)
+    place = HostPath(f"{parent}/.{name}{_SUFFIX}")
+    try:
+        with _locked(place, target):
+            _empty(place, outer)
+            try:
+                yield place
+            finally:
+                _empty(place, outer)
+                os.rmdir(place)
+    except OSError as error:
+        if error.filename != place:
+            raise
+        raise SourceError(
+            f"Cannot make {target}: {error.strerror} at {place}",
+            "it is made beside its place: is the directory above there, and writable?",
+        ) from error
+
+
+def settle(made: HostPath, target: HostPath) -> None:
+    """Give what was made beside it the name ``target``, durably. Raises SourceError."""
+    with _opened(os.path.dirname(target)) as parent:
+        _linux.syncfs(parent)
+        try:
+            _rename_new(made, target)
+        except FileExistsError as error:
+            raise already_there(target) from error
+        os.fsync(parent)
+
+
+def already_there(target: HostPath) -> SourceError:
+    """Return the error for a target that exists."""
+    return SourceError(f"{target} exists already", "remove it first, or name another")
+
+
+def _rename_new(made: HostPath, target: HostPath) -> None:
+    rename = _linux.libc_function("renameat2", 5)
+    here = _linux.AT_FDCWD
+    result = rename(here, os.fsencode(made), here, os.fsencode(target), _RENAME_NOREPLACE)
+    try:
+        _linux.checked(result, target)
+    except OSError as error:
+        # A file system without it, such as NFS: nobody else is at it who asked for our lock.
+        if error.errno != errno.EINVAL or os.path.lexists(target):
+            raise
+        os.rename(made, target)
+
+
+@contextmanager
+def _locked(place: HostPath, target: HostPath) -> Iterator[int]:
+    with suppress(FileExistsError):
+        os.mkdir(place, 0o700)
+    with _opened(place) as fd:
+        try:
+            lock_descriptor(fd, exclusive=True)
+        except BlockingIOError as error:
+            holders = ", ".join(map(str, lock_holders(fd)))
+            raise SourceError(
+                f"{target} is being made by another process ({holders})", "wait for its end"
+            ) from error
+        if not os.path.exists(place):  # whose it was has finished meanwhile
+            raise already_there(target)
+        yield fd
+
+
+@contextmanager
+def _opened(directory: str) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _empty(place: HostPath, outer: IdMap | None) -> None:
+    names = os.listdir(place)
+    if not names:
+        return
+
+    def remove() -> str:
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        return ""
+
+    as_root_of(outer, remove)

@@ -1,0 +1,235 @@
+"""Unpack a stranger's tar archive into an empty directory, which no member leaves.
+
+GNU tar does it, where nothing but that directory can be reached (``sandbox.confined``). It is fed
+member by member: what would lead outside is refused by name, what is beyond a limit or the room
+that there is stops it, and what an ordinary user may not make is left out and listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from xbuild.errors import SourceError, UnsafeArchive
+from xbuild.record import GuestPath, HostPath, Record
+from xbuild.sandbox import room
+from xbuild.sandbox.confined import ConfinedProgram, Ended, Place
+from xbuild.tree.members import BLOCK, read_members, refuse_other_content
+from xbuild.tree.stream import ForwardStream
+
+if TYPE_CHECKING:
+    from xbuild.plan.identities import Identities
+
+SIZE_LIMIT = 64 << 30  # bytes of content, unless more is granted
+MEMBER_LIMIT = 4_000_000
+_LOOK_EVERY = 16 << 20  # bytes, after which the room that is left is looked at
+_CHUNK = 1 << 20
+_TREE = GuestPath("/tree")
+_NODES = (tarfile.CHRTYPE, tarfile.BLKTYPE)
+_NO_NEWS = ("Exiting with failure status", "Removing leading")
+_MORE_ROOM = "make room, or name a target on another file system"
+
+Progress = Callable[[int, int], None]
+"""Told the bytes of the archive read so far, and all of it."""
+
+
+class Unpacked(Record):
+    """What was made: how many members with how many bytes; ``left_out`` are device nodes.
+
+    ``complaints`` are tar's, of what it could not keep, such as attributes that are root's alone.
+    """
+
+    members: int
+    size: int
+    left_out: tuple[str, ...]
+    complaints: tuple[str, ...]
+
+
+def check_digest(archive: HostPath, sha256: str) -> None:
+    """Raise SourceError unless a file has this digest."""
+    try:
+        with open(archive, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"Cannot read {archive}: {error.strerror}") from error
+    if found != sha256:
+        raise SourceError(
+            f"{archive} is not what was asked for: its SHA-256 digest is {found}, not {sha256}",
+            "fetch it again; where that digest is right, do not use this file",
+        )
+
+
+def unpack_archive(
+    archive: HostPath,
+    tree: HostPath,
+    identities: Identities,
+    *,
+    size_limit: int = SIZE_LIMIT,
+    progress: Progress | None = None,
+) -> Unpacked:
+    """Unpack to the empty directory ``tree``, with these ids.
+
+    Owners, modes, times, extended attributes, ACLs and holes are the archive's; without a range of
+    ids all is the caller's. Raises UnsafeArchive, DamagedArchive, UnknownFormat, TargetError,
+    SourceError; what was made until then is left to the caller.
+    """
+    reading, writing = os.pipe()
+    try:
+        with (
+            _CopiedStream(archive) as stream,
+            ConfinedProgram(
+                _tar(has_range=identities.kind != "single"),
+                (Place(tree, _TREE, writable=True),),
+                identities.outer,
+                purpose=f"unpack {archive}",
+                stdin=reading,
+            ) as program,
+        ):
+            os.close(reading)
+            reading = -1
+            vetting = _Vetting(archive, tree, size_limit, keeps_nodes=_may_make_nodes(identities))
+            with suppress(BrokenPipeError):  # tar gave up, and says why
+                vetting.pour(stream, writing, progress)
+            os.close(writing)
+            writing = -1
+            ended = program.wait()
+    finally:
+        for fd in (reading, writing):
+            if fd >= 0:
+                os.close(fd)
+    return _result(archive, vetting, ended)
+
+
+def _may_make_nodes(identities: Identities) -> bool:
+    return identities.outer is None
+
+
+def _tar(*, has_range: bool) -> tuple[str, ...]:
+    owner = "--same-owner" if has_range else "--no-same-owner"
+    return (
+        *("tar", "-x", "-f", "-", "-p", "-C", _TREE, "--numeric-owner", owner),
+        *("--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"),
+        *("--warning=no-timestamp", "--warning=no-unknown-keyword"),
+    )
+
+
+def _result(archive: HostPath, vetting: _Vetting, ended: Ended) -> Unpacked:
+    lines = [line.removeprefix("tar: ") for line in ended.said.splitlines() if line.strip()]
+    told = tuple(line for line in lines if not line.startswith(_NO_NEWS))
+    if ended.status:
+        reason = "; ".join(told[:3]) or f"tar ended with status {ended.status}"
+        hint = _MORE_ROOM if "No space left" in ended.said or "quota" in ended.said else ""
+        raise SourceError(f"Cannot unpack {archive}: {reason}", hint)
+    return Unpacked(vetting.members, vetting.size, tuple(vetting.left_out), told)
+
+
+class _CopiedStream(ForwardStream):
+    """Keeps what is read, for it to be passed on once it is known what it is."""
+
+    def __init__(self, path: HostPath) -> None:
+        super().__init__(path)
+        self._kept: list[bytes] = []
+
+    def read(self, size: int = -1) -> bytes:
+        part = super().read(size)
+        self._kept.append(part)
+        return part
+
+    def take(self) -> bytes:
+        """Return what was read since the last call."""
+        kept = b"".join(self._kept)
+        self._kept.clear()
+        return kept
+
+
+class _Vetting:
+    """Looks at each member before it is passed on."""
+
+    def __init__(
+        self, archive: HostPath, tree: HostPath, size_limit: int, *, keeps_nodes: bool
+    ) -> None:
+        self._archive = archive
+        self._tree = tree
+        self._size_limit = size_limit
+        self._keeps_nodes = keeps_nodes
+        self._unseen = 0  # bytes passed on since the room was looked at
+        self._look_at_room(os.path.getsize(archive))
+        self.members = 0
+        self.size = 0
+        self.left_out: list[str] = []
+
+    def pour(self, stream: _CopiedStream, sink: int, progress: Progress | None) -> None:
+        """Pass the members on to tar."""
+        refuse_other_content(stream)
+        total = os.path.getsize(self._archive)
+        for member, end in read_members(stream):
+            self._judge(member, end - stream.tell())
+            if self._is_left_out(member):
+                self.left_out.append(member.name)
+                stream.seek(end)
+                stream.take()
+                continue
+            _write(sink, stream.take())
+            while (missing := end - stream.tell()) > 0:
+                stream.allow(_CHUNK)
+                part = stream.read(min(_CHUNK, missing))
+                if not part:
+                    raise stream.cut_off()
+                _write(sink, stream.take())
+            if progress is not None:
+                progress(stream.consumed, total)
+        stream.finish()
+        _write(sink, bytes(2 * BLOCK))
+
+    def _judge(self, member: tarfile.TarInfo, length: int) -> None:
+        names = [member.name] + ([member.linkname] if member.islnk() else [])
+        for name in names:
+            if ".." in name.split("/"):
+                raise UnsafeArchive(
+                    f"{self._archive} is not safe to unpack: {name!r} in it leads out of the tree",
+                    "it is not what it says; get the tree from where you can trust",
+                )
+        self.members += 1
+        self.size += length
+        if self.members > MEMBER_LIMIT:
+            raise self._beyond(f"has more than {MEMBER_LIMIT} members", "split it")
+        if self.size > self._size_limit:
+            raise self._beyond(
+                f"unpacks to more than {self._size_limit / (1 << 20):.1f} MiB",
+                "where that is right: --size-limit SIZE",
+            )
+        self._unseen += length
+        if self._unseen > _LOOK_EVERY or not self.members % 1000:
+            self._look_at_room(length)
+
+    def _look_at_room(self, wanted: int) -> None:
+        self._unseen = 0
+        fd = os.open(self._tree, os.O_PATH | os.O_DIRECTORY)
+        try:
+            has_room = room.free_room(fd) >= room.RESERVE + wanted and room.free_inodes(fd) > 1000
+        finally:
+            os.close(fd)
+        if not has_room:
+            place = os.path.dirname(os.path.dirname(self._tree))
+            least = (room.RESERVE + wanted) >> 20
+            raise SourceError(
+                f"Cannot unpack {self._archive}: {place} has less than {least} MiB left", _MORE_ROOM
+            )
+
+    def _beyond(self, what: str, hint: str) -> UnsafeArchive:
+        return UnsafeArchive(f"{self._archive} {what}", hint)
+
+    def _is_left_out(self, member: tarfile.TarInfo) -> bool:
+        if self._keeps_nodes:
+            return False
+        return member.type in _NODES or (member.islnk() and member.linkname in self.left_out)
+
+
+def _write(sink: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(sink, left) :]
