@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PATHS: dict[str, Paths] = {"PATH": "whole", "FILE": "whole", "SRC[:DST[:OPTIONS]]": "source"}
 COMMAND_LINE = "command line"
-_ABOUT_THE_RUN = ("dry_run", "json", "profile")
+_ABOUT_THE_RUN = ("dry_run", "json", "profile", "events")
 _PAIRS = "NAME[=VALUE]"
 
 

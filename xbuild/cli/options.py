@@ -150,6 +150,21 @@ OPTIONS = (
         "auto|pipe",
         ("auto", "pipe"),
     ),
+    Option(
+        ("--ci",),
+        "one",
+        "Write what a CI service groups and shows [auto: by its variables].",
+        "auto|github|gitlab|plain|off",
+        ("auto", "github", "gitlab", "plain", "off"),
+        implied="auto",
+    ),
+    Option(
+        ("--events",),
+        "one",
+        "Tell of the run in lines of JSON, to a file, standard output or a descriptor.",
+        "FILE|-|FD",
+        in_profile=False,
+    ),
     Option(("--no-sync",), "nothing", "Make fsync and its like do nothing: for disposable work."),
     Option(
         ("--name",), "one", "Be called so by xbuild ps, exec, stop [from the tree's name].", "NAME"
@@ -184,7 +199,12 @@ OPTIONS = (
     Option(("--profile",), "many", "Take settings from a profile.", "NAME|FILE", in_profile=False),
     Option(("--no-settings",), "nothing", "Leave TREE.xbuild.toml unread.", in_profile=False),
     Option(("--dry-run",), "nothing", "Print the plan and do nothing.", in_profile=False),
-    Option(("--json",), "nothing", "With --dry-run: print it as JSON.", in_profile=False),
+    Option(
+        ("--json",),
+        "nothing",
+        "With --dry-run: print it as JSON; else the same as --events -.",
+        in_profile=False,
+    ),
     Option(
         ("--certify",),
         "nothing",

@@ -43,18 +43,35 @@ def main(arguments: list[str]) -> int:
         request, notes = with_frontends(request, *frontends)
         for text in notes:
             note(text)
+    is_reported = _is_reported(parsed)
+    if is_reported:
+        from xbuild.cli.reported import run_reported, with_output_seen  # off the start path
+
+        request = with_output_seen(request, parsed)
     if "dry_run" in parsed.flags:
         return print_plan(request, parsed)
-    if "json" in parsed.flags:
-        raise UsageError("--json goes with --dry-run")
-    plan = plan_request(request, remember=True)
-    if frontends != (None, None):
-        check_frontends(plan, *frontends)
-    for text in plan.notes:
+
+    def decide(request: Request) -> Plan:
+        plan = plan_request(request, remember=True)
+        if frontends != (None, None):
+            check_frontends(plan, *frontends)
+        for text in plan.notes:
+            note(text)
+        return plan
+
+    run = _run_certified if "certify" in parsed.flags else Container.run
+    if is_reported:
+        return run_reported(request, parsed, decide, run)
+    container = _container(decide(request))
+    status = run(container)
+    for text in container.remarks:
         note(text)
-    if "certify" in parsed.flags:
-        return _run_certified(plan)
-    return _run(plan)
+    return status
+
+
+def _is_reported(parsed: Parsed) -> bool:
+    is_stream = parsed.one("events") is not None or parsed.flags & {"json", "dry_run"} == {"json"}
+    return is_stream or (parsed.one("ci") or "off") != "off"
 
 
 def plan_request(request: Request, *, remember: bool) -> Plan:
@@ -90,14 +107,6 @@ def print_plan(request: Request, parsed: Parsed) -> int:
     return 0
 
 
-def _run(plan: Plan) -> int:
-    container = _container(plan)
-    status = container.run()
-    for text in container.remarks:
-        note(text)
-    return status
-
-
 def _container(plan: Plan) -> Container:
     if not plan.command.piped:
         return Container(plan)
@@ -107,15 +116,15 @@ def _container(plan: Plan) -> Container:
     return TappedContainer(plan, Tap())
 
 
-def _run_certified(plan: Plan) -> int:
+def _run_certified(container: Container) -> int:
     from xbuild.sandbox.certificate import certify, witness
 
-    before = witness(plan.target)
+    before = witness(container.target)
     status = EXIT_FAILED
     try:
-        status = _run(plan)
+        status = container.run()
     finally:
-        certificate = certify(before, plan.target)
+        certificate = certify(before, container.target)
         note(certificate.text) if certificate.is_clean else complain(certificate.text)
     # A success that left something behind is none.
     return status if certificate.is_clean or status else EXIT_FAILED

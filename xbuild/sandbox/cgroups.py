@@ -67,6 +67,17 @@ class ControlGroups:
                 found.append(f"the limit on processes was reached, and forks failed: {refused}")
         return tuple(found)
 
+    def peak_memory(self) -> int | None:
+        """Return the most bytes that they had at a time; None where nobody has counted."""
+        for path in self._paths:
+            for name in ("memory.peak", "memory.max_usage_in_bytes"):
+                try:
+                    with open(f"{path}/{name}", encoding="ascii") as file:
+                        return int(file.read())
+                except (OSError, ValueError):
+                    continue
+        return None
+
 
 class _Entered:
     """A stay of this process in control groups."""

@@ -87,6 +87,10 @@ class Reports:
         """Return what a child must keep open to be able to report."""
         return (self._write,)
 
+    def descriptor(self) -> int:
+        """Return what can be read when there is a report, and hangs up when there will be none."""
+        return self._read
+
     def close_sender(self) -> None:
         """Let go of the sending end in this process."""
         if self._write >= 0:

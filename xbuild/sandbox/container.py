@@ -45,6 +45,7 @@ class Container:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self.target = plan.target
         self._reserve = -1
         self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
 
@@ -149,6 +150,9 @@ class Container:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)
         if limit is None:
             return _Forever()
+        return self._time_limit(limit, pid)
+
+    def _time_limit(self, limit: LimitTime, pid: int) -> Deadline:
         from xbuild.sandbox.deadline import Deadline  # off the start path
 
         return Deadline(limit, pid)
@@ -186,7 +190,7 @@ class Container:
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
-        watched = Watched(first.pid, first)
+        watched = self._watch(first.pid, first)
         try:
             first.write_maps()
         except OSError as error:
@@ -204,7 +208,7 @@ class Container:
             raise self._explained(error, 0) from error
         if pid == 0:
             in_child(lambda: supervise(self._plan, lines, gates, launcher))
-        watched = Watched(pid, gates)
+        watched = self._watch(pid, gates)
         try:
             if outer.writer != "self" and gates.wanted.wait():
                 write_outer_map(outer, pid)
@@ -216,6 +220,9 @@ class Container:
             watched.end()
             raise
         return watched
+
+    def _watch(self, pid: int, held: ProcessOne | MapGates) -> Watched:
+        return Watched(pid, held)
 
     def _cannot_fork(self, error: OSError) -> XbuildError:
         return self._explained(error, boundary_of(self._plan))
@@ -310,9 +317,7 @@ class Watched:
     def has_ended(self) -> bool:
         """Tell whether the child is gone, without waiting."""
         if self._status is None:
-            pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status = init.exit_status_of(wait_status)
+            self._status = self._reap(os.WNOHANG)
         return self._status is not None
 
     def wait_for_last_steps(self) -> None:
@@ -326,8 +331,13 @@ class Watched:
     def wait(self) -> int:
         """Wait for the child and return its exit status as a shell would show it."""
         if self._status is None:
-            self._status = init.wait_for(self.pid)
+            self._status = self._reap(0)
+            assert self._status is not None  # it was waited for
         return self._status
+
+    def _reap(self, flags: int) -> int | None:
+        pid, wait_status = os.waitpid(self.pid, flags)
+        return init.exit_status_of(wait_status) if pid else None
 
     def end(self) -> None:
         """Kill the child, and with it the container, unless it has ended."""

@@ -20,7 +20,7 @@ from xbuild.errors import TimedOut
 from xbuild.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from xbuild.plan.lifecycle import LimitTime
@@ -39,6 +39,14 @@ class Activity(Record):
     ticks: int
 
 
+class Process(Record):
+    """A process of a container: its number outside, its words without the emulator's, its state."""
+
+    pid: int
+    argv: tuple[str, ...]
+    state: str
+
+
 class Deadline:
     """A block in which SIGALRM looks at the clock, and ends a child that is out of time."""
 
@@ -47,6 +55,7 @@ class Deadline:
         self._pid = pid
         self._why = ""
         self._kill_at = 0.0
+        self.when_it_passes: Callable[[str, tuple[Process, ...]], None] | None = None
 
     def __enter__(self) -> Deadline:
         self._pidfd = os.pidfd_open(self._pid)
@@ -107,6 +116,8 @@ class Deadline:
     def _end(self, now: float, why: str) -> None:
         self._why = why
         self._kill_at = now + self._limit.kill_s
+        if self.when_it_passes is not None:
+            self.when_it_passes(why, processes_below(self._pid))
         self._send(signal.SIGTERM)
         self._send(signal.SIGCONT)  # one that is stopped could not heed it
 
@@ -122,17 +133,42 @@ def activity_below(pid: int) -> Activity:
     ordinary user's container is not to be seen.
     """
     written = ticks = 0
+    for entry in _entries_below(pid):
+        with suppress(OSError, ValueError):
+            ticks += _ticks(entry)
+            written += _written(entry)
+    return Activity(written, ticks)
+
+
+def processes_below(pid: int) -> tuple[Process, ...]:
+    """Return the processes in that PID namespace, but for xbuild's own."""
+    found = []
+    for entry in _entries_below(pid):
+        with suppress(OSError, IndexError):
+            with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="surrogateescape") as file:
+                argv = tuple(file.read().split("\0")[:-1])
+            with open(f"/proc/{entry}/comm", encoding="utf-8", errors="surrogateescape") as file:
+                name = file.read().rstrip("\n")
+            if not name.startswith("xbuild-"):
+                found.append(Process(int(entry), _words(argv) or (name,), _fields(entry)[0]))
+    return tuple(found)
+
+
+def _words(argv: tuple[str, ...]) -> tuple[str, ...]:
+    is_emulated = len(argv) > 2 and os.path.basename(argv[0]).startswith("qemu-")
+    return argv[2:] if is_emulated else argv  # flag P: the program's path is in between
+
+
+def _entries_below(pid: int) -> Iterator[str]:
     with suppress(OSError):
         below = dict.fromkeys(_namespaces_below(pid), True)
         for entry in filter(str.isdigit, os.listdir("/proc")):
-            with suppress(OSError, ValueError):
+            with suppress(OSError):
                 namespace = os.readlink(f"/proc/{entry}/ns/pid")
                 if namespace not in below:
                     below[namespace] = below.get(_parent_of(f"/proc/{entry}/ns/pid"), False)
                 if below[namespace]:
-                    ticks += _ticks(entry)
-                    written += _written(entry)
-    return Activity(written, ticks)
+                    yield entry
 
 
 def _namespaces_below(pid: int) -> Iterator[str]:
@@ -161,9 +197,13 @@ def _parent_of(namespace: str) -> str:
 
 
 def _ticks(pid: str) -> int:
+    return sum(int(field) for field in _fields(pid)[11:15])  # utime, stime, cutime, cstime
+
+
+def _fields(pid: str) -> list[str]:
+    """Return what /proc/PID/stat says after the name: the state first."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
+        return file.read().rpartition(")")[2].split()
 
 
 def _written(pid: str) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ class Tap:
         self._listeners: list[Listener] = []
         self._outlets: list[Outlet] = []
         self._awaited: dict[int, Callable[[int], None]] = {}
+        self._is_hurried = False
 
     def add(self, listener: Listener, outlet: Outlet | None = None) -> None:
         """Tell ``listener`` of all output; the command waits while its ``outlet`` is full."""
@@ -122,7 +124,7 @@ class Tap:
         -1 is one that stays as it is. The ends belong to the caller.
         """
         wanted = [number for number in (1, 2) if number in command.piped]
-        if len(wanted) == 2 and _are_one_file():
+        if len(wanted) == 2 and self._passes_on and _are_one_file():
             pump = self._new_pump("both", 1)
             return pump.sender, pump.sender
         senders = {n: self._new_pump("stdout" if n == 1 else "stderr", n).sender for n in wanted}
@@ -184,6 +186,10 @@ class Tap:
             if ready.get(pump.source, 0):
                 self._take(pump)
 
+    def hurry(self) -> None:
+        """Wait for no reader for long once the container has ended: its time is up."""
+        self._is_hurried = True
+
     def close(self) -> None:
         """Give up the pipes; a second call does nothing."""
         for pump in self._pumps:
@@ -209,10 +215,11 @@ class Tap:
         """Pass on what is left, at the pace of whoever reads; listeners' readers have less time."""
         for pump in self._pumps:
             while pump.source >= 0 and self._take(pump):
-                self._write_out()
-        self._write_out()
+                self.flush()
+        self.flush()
 
-    def _write_out(self) -> None:
+    def flush(self) -> None:
+        """Write what waits; a listener's reader, and in a hurry any, has ten seconds for a part."""
         patient_until = time.monotonic() + _PATIENCE_S
         while waiting := [outlet for outlet in self._all_outlets() if outlet.waits]:
             interest = {outlet.fd: select.POLLOUT for outlet in waiting}
@@ -224,7 +231,7 @@ class Tap:
             self.attend(ready)
 
     def _lose_patience(self) -> None:
-        for outlet in self._outlets:
+        for outlet in self._all_outlets() if self._is_hurried else self._outlets:
             if outlet.waits:
                 outlet.lose(TimeoutError("nobody reads it"))
 
@@ -239,4 +246,6 @@ class Tap:
 def _are_one_file() -> bool:
     """Tell whether standard output and error are one file: the order in it is kept then."""
     one, other = os.fstat(1), os.fstat(2)
+    if stat.S_ISCHR(one.st_mode) and not os.isatty(1):
+        return False  # /dev/null, in which there is none
     return (one.st_dev, one.st_ino, one.st_rdev) == (other.st_dev, other.st_ino, other.st_rdev)

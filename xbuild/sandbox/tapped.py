@@ -1,27 +1,51 @@
-"""A container whose output passes through the launcher: see ``tap``."""
+"""A container whose output passes through the launcher (``tap``), and whose life is told of."""
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING
 
-from xbuild.sandbox.container import Container
+from xbuild.record import replace
+from xbuild.sandbox.cgroups import ControlGroups
+from xbuild.sandbox.container import Container, Watched
 from xbuild.sandbox.terminal import Relay
+from xbuild.sandbox.usage import MeasuredWatched
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
+    from xbuild.plan.lifecycle import LimitTime
     from xbuild.plan.steps import Plan
-    from xbuild.sandbox.assembly import Lines
+    from xbuild.sandbox.assembly import Lines, MapGates, ProcessOne
     from xbuild.sandbox.console import Console
-    from xbuild.sandbox.container import Watched
+    from xbuild.sandbox.container import _Nothing
+    from xbuild.sandbox.deadline import Deadline, Process
     from xbuild.sandbox.entry import Standing
     from xbuild.sandbox.tap import Tap
+    from xbuild.sandbox.usage import Usage
+
+    class Observer(Protocol):
+        """Who is told what becomes of a run, in the launcher."""
+
+        def command_began(self, name: str | None) -> None:
+            """Take note that it runs, in a container listed as ``name``, None for not at all."""
+
+        def command_ended(self) -> None:
+            """Take note that the container is gone, and all output passed on."""
+
+        def time_is_up(self, why: str, processes: tuple[Process, ...]) -> None:
+            """Take note that the clock is about to end the run, which has these processes."""
 
 
 class TappedContainer(Container):
     """One run of a plan made for a request that is ``piped``; ``tap`` sees what it writes."""
 
-    def __init__(self, plan: Plan, tap: Tap) -> None:
+    def __init__(self, plan: Plan, tap: Tap, observer: Observer | None = None) -> None:
         super().__init__(plan)
         self._tap = tap
+        self._observer = observer
+        self._groups: ControlGroups | None = None
+        self.usage: Usage | None = None  # once it has run
 
     def _run(self) -> int:
         try:
@@ -39,8 +63,43 @@ class TappedContainer(Container):
             console.tap = self._tap
         return console
 
+    def _watch(self, pid: int, held: ProcessOne | MapGates) -> Watched:
+        return MeasuredWatched(pid, held)
+
+    def _limited_resources(self) -> ControlGroups | _Nothing:
+        groups = super()._limited_resources()
+        if isinstance(groups, ControlGroups):
+            self._groups = groups
+        return groups
+
+    def _time_limit(self, limit: LimitTime, pid: int) -> Deadline:
+        deadline = super()._time_limit(limit, pid)
+        deadline.when_it_passes = self._time_is_up
+        return deadline
+
+    def _time_is_up(self, why: str, processes: tuple[Process, ...]) -> None:
+        self._tap.hurry()
+        if self._observer is not None:
+            self._observer.time_is_up(why, processes)
+
     def _attend(
         self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
     ) -> None:
+        name = None if standing.entry is None else standing.entry.name
+        self._tap.when_ready(lines.reports.descriptor(), lambda events: self._began(events, name))
         super()._attend(console, watched, lines, standing)
         self._tap.run(watched.has_ended)
+        self.usage = self._used(watched)
+        if self._observer is not None:
+            self._observer.command_ended()
+
+    def _began(self, events: int, name: str | None) -> None:
+        if self._observer is not None and not events & select.POLLIN:  # that is a failure's report
+            self._observer.command_began(name)
+
+    def _used(self, watched: Watched) -> Usage | None:
+        assert isinstance(watched, MeasuredWatched)
+        peak = None if self._groups is None else self._groups.peak_memory()
+        if watched.usage is None or peak is None:
+            return watched.usage
+        return replace(watched.usage, peak_memory=peak, peak_of="container")
