@@ -14,6 +14,7 @@ from xbuild.emulation.trial import (
     PROGRAM_PATH,
     TRIAL_STATUS,
     TRIAL_TEXT,
+    Outcome,
     run_trial,
     try_kernel,
 )
@@ -81,3 +82,13 @@ def test_the_environment_of_the_caller_does_not_matter(monkeypatch: pytest.Monke
 
 def test_the_program_is_found_at_its_path() -> None:
     assert run_trial(("/bin/cat", PROGRAM_PATH), program=b"content").output == b"content"
+
+
+def test_words_before_the_programs_own_do_not_hide_it() -> None:
+    """As qemu 10 for ppc64le has them; what comes after, or on the same line, is another's."""
+    for output, is_it in (
+        (b"Could not resolve /proc/self/fd/3\n" + TRIAL_TEXT, True),
+        (TRIAL_TEXT + b"more\n", False),
+        (b"not " + TRIAL_TEXT, False),
+    ):
+        assert Outcome(TRIAL_STATUS, output, "").is_as_expected is is_it
