@@ -50,7 +50,7 @@ def copy_for(user: User, place: HostPath) -> HostPath:
     library = os.path.join(place, "library")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(os.path.join(CHECKOUT, "xbuild"), f"{library}/xbuild", ignore=ignored)
-    for data in ("binfmt", "profiles"):
+    for data in ("binfmt", "known", "profiles"):
         shutil.copytree(os.path.join(CHECKOUT, data), f"{library}/xbuild/data/{data}")
     for name in _dependencies("click", "rich", "pyelftools", "zstandard"):
         _copy_distribution(name, library)

@@ -10,7 +10,7 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 def data_directory(name: str) -> HostPath:
-    """Return the directory of ``binfmt`` or ``profiles`` data files.
+    """Return the directory of ``binfmt``, ``profiles`` or ``known`` data files.
 
     A wheel carries them in ``xbuild/data``; a checkout and an editable install have them beside
     the package. Raises FileNotFoundError when the installation is incomplete.

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.capability import require
+from tests.interpreters import Versions, fetch_versions
 from tests.native_trees import unpack_compiler_tree
 from tests.runs import KINDS, Kind, Runner
 from tests.toolsets import NativeAs, NativeRunner
 from tests.trees import TreeStore
 from tests.users import User, current_user
 from xbuild.errors import MirrorUnavailable
-from xbuild.record import HostPath
+from xbuild.record import HostPath, replace
 from xbuild.source.debian import default_suites, fetch_debian_archive
 
 APPLETS = (
@@ -184,6 +185,20 @@ def native_as(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeAs]:
 def native(root: Runner, native_as: NativeAs) -> NativeRunner:
     """Real root with --native."""
     return native_as(root)
+
+
+@pytest.fixture(scope="session")
+def _fetched_versions() -> dict[str, Versions]:
+    return {}
+
+
+@pytest.fixture
+def qemu_versions(ranged: Runner, _fetched_versions: dict[str, Versions]) -> Versions:
+    """An ordinary user with two releases of qemu in a cache, fetched by the first test to ask."""
+    if "both" not in _fetched_versions:
+        cache = f"{ranged.user.home}/qemu-versions"
+        _fetched_versions["both"] = fetch_versions(ranged, cache)
+    return replace(_fetched_versions["both"], runner=ranged)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,17 @@ import pytest
 
 from tests.installation import CHECKOUT, pip_install
 
-_SHIPPED = ("xbuild", "binfmt", "profiles", "tests", "bench", "docs", "script", "pyproject.toml")
+_SHIPPED = (
+    "xbuild",
+    "binfmt",
+    "known",
+    "profiles",
+    "tests",
+    "bench",
+    "docs",
+    "script",
+    "pyproject.toml",
+)
 _DOCUMENTS = ("README.md", "LICENSE", "CHANGELOG.md")
 
 

@@ -21,7 +21,7 @@ from xbuild.resources import data_directory
 print(json.dumps({
     "package": os.path.dirname(xbuild.__file__),
     "version": xbuild.__version__,
-    **{name: sorted(os.listdir(data_directory(name))) for name in ("binfmt", "profiles")},
+    **{name: sorted(os.listdir(data_directory(name))) for name in ("binfmt", "known", "profiles")},
 }))
 """
 
@@ -103,6 +103,6 @@ def _probe(python: str, directory: str) -> dict[str, Any]:
 
 
 def _assert_same_data(found: dict[str, Any], checkout: str) -> None:
-    for name in ("binfmt", "profiles"):
+    for name in ("binfmt", "known", "profiles"):
         assert found[name] == sorted(os.listdir(os.path.join(checkout, name)))
         assert found[name], f"{name} is empty"

@@ -18,7 +18,7 @@ def package(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> str:
     return directory
 
 
-@pytest.mark.parametrize("name", ["binfmt", "profiles"])
+@pytest.mark.parametrize("name", ["binfmt", "known", "profiles"])
 def test_checkout_has_its_data(name: str) -> None:
     assert os.listdir(resources.data_directory(name))
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive, a disk image or a program is"),
     "image": ("xbuild.cli.image", "Resize, pack, flash and release disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
+    "setup": ("xbuild.cli.setup", "Get static qemu-user, several versions side by side"),
     "cache": ("xbuild.cli.cache", "Show and delete what xbuild keeps"),
     "native": ("xbuild.cli.native", "Make and keep native tools for trees"),
     "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
     from xbuild.plan.profile import Paths, Profile
 
-_PATHS: dict[str, Paths] = {"PATH": "whole", "FILE": "whole", "SRC[:DST[:OPTIONS]]": "source"}
+_PATHS: dict[str, Paths] = {
+    "PATH": "whole",
+    "PATH|NAME@VERSION": "versioned",
+    "FILE": "whole",
+    "SRC[:DST[:OPTIONS]]": "source",
+}
 COMMAND_LINE = "command line"
 _ABOUT_THE_RUN = ("dry_run", "json", "profile", "events")
 _PAIRS = "NAME[=VALUE]"

@@ -90,7 +90,12 @@ OPTIONS = (
         "With a network of its own: a port of the host's leads inside.",
         "[IP:]HOST[:GUEST][/udp]",
     ),
-    Option(("--interpreter",), "one", "Use this static qemu-user.", "PATH"),
+    Option(
+        ("--interpreter",),
+        "one",
+        "Use this static qemu-user, or a version of it, e.g. qemu-arm@10.0.",
+        "PATH|NAME@VERSION",
+    ),
     Option(("--cpu",), "one", "The processor that qemu emulates (its -cpu).", "MODEL"),
     Option(
         ("--native",),

@@ -60,7 +60,7 @@ def build_request(parsed: Parsed) -> Request:
         ephemeral="ephemeral" in parsed.flags,
         binfmt=_binfmt(parsed.one("binfmt")),
         private_users=_users(parsed.one("private_users")),
-        interpreter=None if interpreter is None else on_host(interpreter),
+        interpreter=None if interpreter is None else _interpreter(interpreter),
         native=_native(parsed.one("native")),
         cpu=parsed.one("cpu"),
         terminal=terminal,
@@ -101,6 +101,14 @@ def build_request(parsed: Parsed) -> Request:
 
         request = with_network(request, parsed)
     return request
+
+
+def _interpreter(text: str) -> HostPath:
+    if "@" in text and "/" not in text and not os.path.exists(text):
+        from xbuild.emulation.selection import interpreter_by_version  # off the start path
+
+        return interpreter_by_version(text)
+    return on_host(text)
 
 
 def check_value(key: str, text: str) -> None:

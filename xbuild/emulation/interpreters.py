@@ -67,7 +67,8 @@ def find_interpreter(
     """Find an interpreter for ``arch`` by name and header, or check the one in ``override``.
 
     ``search_path`` is a PATH whose absolute directories are looked through after
-    ``directories``. Raises InterpreterMissing, InterpreterUnsuitable.
+    ``directories``; where none of them has one, the cache may (``provisioned``). Raises
+    InterpreterMissing, InterpreterUnsuitable.
     """
     return _with_facts(_find(arch, override, directories, search_path))
 
@@ -138,7 +139,20 @@ def _find(
             rejected = rejected or error
             continue
         return Interpreter(path, arch, None, f"found in {os.path.dirname(path)}")
+    fetched = _provisioned(arch)
+    if fetched is not None:
+        return fetched
     raise rejected or _missing(arch)
+
+
+def _provisioned(arch: Arch) -> Interpreter | None:
+    from xbuild.emulation.provisioned import newest_provisioned  # where the host has none
+
+    path = newest_provisioned(arch)
+    if path is None:
+        return None
+    _check_header(path, arch)
+    return Interpreter(path, arch, None, "fetched by xbuild setup")
 
 
 def _with_facts(interpreter: Interpreter) -> Interpreter:

@@ -1,6 +1,7 @@
 """How to get qemu-user on this host: the command of its own package manager.
 
-Scope: naming a command for a person to run. Nothing here installs anything.
+Scope: naming a command for a person to run, or for ``xbuild setup`` once a person has agreed.
+Nothing here installs anything.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ _FAMILIES = {
     "apk": ("alpine",),
 }
 _VERBS = {"pacman": "-S", "apk": "add"}
+# What has each one go ahead without a question of its own: a person was asked before.
+_WITHOUT_QUESTIONS = {
+    "apt-get": ("-y", "-o", "DPkg::Lock::Timeout=300"),
+    "dnf": ("-y",),
+    "pacman": ("--noconfirm", "--needed"),
+    "zypper": ("--non-interactive",),
+    "emerge": ("--ask=n",),
+    "apk": ("--update-cache",),
+}
 # Gentoo's settings and names for packages that go by one name elsewhere.
 _EBUILDS = {
     "fuse2fs": ("env USE=fuse ", "sys-fs/e2fsprogs"),
@@ -40,7 +50,7 @@ def install_command(arch: Arch | None) -> str:
 
     None stands for all architectures. Begins with sudo unless run by root.
     """
-    present = frozenset(m for m in _FAMILIES if _is_installed(m))
+    present = present_managers()
     command = command_for(arch, read_os_release(), present)
     return command if not command or os.geteuid() == 0 else f"sudo {command}"
 
@@ -49,7 +59,8 @@ def install_hint(arch: Arch | None) -> str:
     """Return the same as a hint, with another way out where the package manager is unknown."""
     command = install_command(arch)
     if command:
-        return f"install a static qemu-user: {command}"
+        setup = f"xbuild setup {arch.name}" if arch else "xbuild setup"
+        return f"install a static qemu-user: {command}\nor have xbuild do it: {setup}"
     return "install a statically linked qemu-user, or name one with --interpreter"
 
 
@@ -61,6 +72,32 @@ def command_for(arch: Arch | None, os_release: Mapping[str, str], present: froze
     """
     tool = _chosen(os_release, present)
     return _command(tool, arch, os_release) if tool else ""
+
+
+def unattended_commands(
+    arch: Arch | None, os_release: Mapping[str, str], present: frozenset[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the same command as argument lists that ask nothing, to be run by root in turn.
+
+    All but the last may fail without harm. Empty where no package manager is known.
+    """
+    import shlex
+
+    tool = _chosen(os_release, present)
+    if not tool:
+        return ()
+    words = shlex.split(_command(tool, arch, os_release))
+    at = words.index(tool) + 1
+    command = (*words[:at], *_WITHOUT_QUESTIONS[tool], *words[at:])
+    if tool == "apt-get":
+        # Where the lists are there already, update only makes them younger.
+        return ("apt-get", "-q", "update"), ("env", "DEBIAN_FRONTEND=noninteractive", *command)
+    return (command,)
+
+
+def present_managers() -> frozenset[str]:
+    """Return the package managers that are installed here."""
+    return frozenset(tool for tool in _FAMILIES if _is_installed(tool))
 
 
 def _chosen(os_release: Mapping[str, str], present: frozenset[str]) -> str:
@@ -77,7 +114,7 @@ def package_command(package: str) -> str:
 
     Where the package manager is unknown, a sentence that names the package.
     """
-    present = frozenset(m for m in _FAMILIES if _is_installed(m))
+    present = present_managers()
     command = package_command_for(package, read_os_release(), present)
     if not command:
         return f"install the package {package}"

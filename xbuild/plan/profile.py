@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     Takes = Literal["nothing", "one", "many"]
-    Paths = Literal["none", "whole", "source"]
+    Paths = Literal["none", "whole", "versioned", "source"]
 
 SUFFIX = ".toml"
 DESCRIPTION = "description"
@@ -36,7 +36,8 @@ _WANTED = {"nothing": "true or false", "one": "a string", "many": "an array of s
 class Key(Record):
     """A key that a profile may have.
 
-    ``paths``: its values are files of the host, or, for ``source``, begin with one as binds do.
+    ``paths``: its values are files of the host, or, for ``source``, begin with one as binds do;
+    ``versioned`` ones may be NAME@VERSION instead.
     ``is_table``: NAME = "VALUE" pairs may stand in a table. ``check`` raises UsageError.
     """
 
@@ -188,8 +189,10 @@ class _Reader:
         """Make a path of the host absolute, as seen from the profile's directory."""
         if key.paths == "none" or not text:
             return text
+        if key.paths == "versioned" and "@" in text and "/" not in text:
+            return text
         directory = os.path.dirname(self._path)
-        if key.paths == "whole":
+        if key.paths in ("whole", "versioned"):
             return os.path.join(directory, os.path.expanduser(text))
         if text.startswith(("/", "~", ":")):
             return text  # a bind expands ~ itself, and complains of an empty source

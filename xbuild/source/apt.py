@@ -43,14 +43,16 @@ _HOST_SETTINGS = re.compile(
 class Apt(Record):
     """One architecture of one suite: ``directory`` holds lists and sources, ``pool`` the .debs.
 
-    ``also`` are further archives as (URI, suite), signed with the mirror's keyring: updates.
+    Without a ``mirror`` the host's own sources serve, whatever the suites in them, with its own
+    keys and preferences. ``also`` are further archives as (URI, suite), signed with the mirror's
+    keyring: updates.
     """
 
     directory: HostPath
     pool: HostPath
     architecture: str
     suite: str
-    mirror: Mirror
+    mirror: Mirror | None
     also: tuple[tuple[str, str], ...] = ()
 
 
@@ -112,8 +114,10 @@ def _versions_once(
 
 def _update(apt: Apt, progress: Progress) -> None:
     progress(f"reading the package lists of {apt.suite} {apt.architecture}", None)
-    # Without Error-Mode=any, update exits 0 when every list failed (apt-get(8)).
-    _apt_get(apt, "update", "-o", "APT::Update::Error-Mode=any")
+    # Without Error-Mode=any, update exits 0 when every list failed (apt-get(8)). Of the host's own
+    # sources some may be third parties' and broken: what was asked for is there, or it is not.
+    mode = ("-o", "APT::Update::Error-Mode=any") if apt.mirror is not None else ()
+    _apt_get(apt, "update", *mode)
 
 
 def _download_once(apt: Apt, packages: tuple[str, ...], progress: Progress) -> tuple[HostPath, ...]:
@@ -182,12 +186,19 @@ def _explain(apt: Apt, action: str, output: str) -> SourceError:
     if any(sign in output for sign in _NO_ROOM):
         return SourceError(f"Cannot keep packages in {apt.pool}: {reason}", "make room there")
     if any(sign in output for sign in _OFFLINE):
-        message = f"Cannot reach the Debian mirror {apt.mirror.uri}: {reason}"
+        message = f"Cannot reach {_archive_of(apt)}: {reason}"
         return MirrorUnavailable(message, "check the network", is_offline=True)
+    archive = _archive_of(apt)
     return MirrorUnavailable(
-        f"The Debian mirror {apt.mirror.uri} does not serve {what} (apt-get {action}): {reason}",
+        f"{archive[0].upper()}{archive[1:]} does not serve {what} (apt-get {action}): {reason}",
         "a mirror in the middle of an update is usually whole again after some minutes",
     )
+
+
+def _archive_of(apt: Apt) -> str:
+    if apt.mirror is None:
+        return "the archives in this host's apt sources"
+    return f"the Debian mirror {apt.mirror.uri}"
 
 
 def _write_configuration(apt: Apt) -> None:
@@ -195,11 +206,6 @@ def _write_configuration(apt: Apt) -> None:
     for name in ("state/lists/partial", "cache", "empty/partial"):
         os.makedirs(os.path.join(here, name), exist_ok=True)
     os.makedirs(os.path.join(apt.pool, "partial"), exist_ok=True)
-    archives = ((apt.mirror.uri, apt.suite), *apt.also)
-    sources = [
-        f"deb [signed-by={apt.mirror.keyring}] {uri} {suite} main" for uri, suite in archives
-    ]
-    _write(os.path.join(here, "sources.list"), "\n".join((*sources, "")))
     _write(os.path.join(here, "status"), "")
     settings = {
         "Dir::State": f"{here}/state",
@@ -208,12 +214,7 @@ def _write_configuration(apt: Apt) -> None:
         "Dir::Cache::archives": apt.pool,
         "Dir::Etc::main": "/dev/null",
         "Dir::Etc::parts": f"{here}/empty",
-        "Dir::Etc::sourcelist": f"{here}/sources.list",
-        "Dir::Etc::sourceparts": f"{here}/empty",
-        "Dir::Etc::preferences": "/dev/null",
-        "Dir::Etc::preferencesparts": f"{here}/empty",
-        "Dir::Etc::trusted": "/dev/null",
-        "Dir::Etc::trustedparts": f"{here}/empty",
+        **_sources(apt),
         "APT::Architecture": apt.architecture,
         "APT::Architectures": apt.architecture,
         "APT::Install-Recommends": "false",
@@ -226,6 +227,24 @@ def _write_configuration(apt: Apt) -> None:
     }
     text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
     _write(os.path.join(here, "apt.conf"), _host_settings() + text)
+
+
+def _sources(apt: Apt) -> dict[str, str]:
+    """Write down where packages come from, and return the settings that say so."""
+    if apt.mirror is None:
+        return {}
+    here = apt.directory
+    archives = ((apt.mirror.uri, apt.suite), *apt.also)
+    lines = [f"deb [signed-by={apt.mirror.keyring}] {uri} {suite} main" for uri, suite in archives]
+    _write(os.path.join(here, "sources.list"), "\n".join((*lines, "")))
+    return {
+        "Dir::Etc::sourcelist": f"{here}/sources.list",
+        "Dir::Etc::sourceparts": f"{here}/empty",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": f"{here}/empty",
+        "Dir::Etc::trusted": "/dev/null",
+        "Dir::Etc::trustedparts": f"{here}/empty",
+    }
 
 
 def _host_settings() -> str:

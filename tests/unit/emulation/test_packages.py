@@ -10,6 +10,7 @@ from xbuild.emulation.packages import (
     install_command,
     package_command_for,
     parse_os_release,
+    unattended_commands,
 )
 
 ARM64 = arch_named("aarch64")
@@ -65,3 +66,35 @@ def test_lines_that_are_no_assignments_are_ignored() -> None:
 
 def test_this_host_has_an_answer() -> None:
     assert isinstance(install_command(None), str)
+
+
+@pytest.mark.parametrize(
+    ("identity", "tool", "commands"),
+    [
+        (
+            "ID=debian\nVERSION_ID=12",
+            "apt-get",
+            [
+                "apt-get -q update",
+                "env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300"
+                " install qemu-user-static",
+            ],
+        ),
+        ("ID=fedora", "dnf", ["dnf -y install qemu-user-static"]),
+        ("ID=arch", "pacman", ["pacman --noconfirm --needed -S qemu-user-static"]),
+        ("ID=opensuse-leap", "zypper", ["zypper --non-interactive install qemu-linux-user"]),
+        (
+            "ID=gentoo",
+            "emerge",
+            ["env QEMU_USER_TARGETS=aarch64 USE=static-user emerge --ask=n app-emulation/qemu"],
+        ),
+        ("ID=alpine", "apk", ["apk --update-cache add qemu-aarch64"]),
+    ],
+)
+def test_unattended_commands_ask_nothing(identity: str, tool: str, commands: list[str]) -> None:
+    found = unattended_commands(ARM64, parse_os_release(identity), frozenset({tool}))
+    assert [" ".join(each) for each in found] == commands
+
+
+def test_without_a_package_manager_there_is_no_command() -> None:
+    assert unattended_commands(None, {"ID": "nixos"}, frozenset()) == ()
