@@ -15,9 +15,11 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.fuse import fuse_user
+from tests.interpreters import WITHOUT_QEMU
 from tests.trees import TreeStore
 from tests.users import User
 from xbuild.binary.arch import arch_named
+from xbuild.emulation.faults import faults_of
 from xbuild.emulation.rules import derive_rule
 from xbuild.record import HostPath
 
@@ -34,6 +36,7 @@ CHECKS = [
     "idmapped mounts",
     "overlay",
     "qemu",
+    "qemu faults",
     "private binfmt",
     "host binfmt",
     "loop devices",
@@ -75,12 +78,27 @@ def test_root_of_the_host_has_everything(need_root: None, xbuild_for: Xbuild) ->
     assert states.pop("subordinate ids") == states.pop("FUSE") == "n/a"
     assert states.pop("host binfmt") in ("ok", "n/a")
     assert states.pop("cgroup delegation") in ("ok", "missing")
+    assert states.pop("qemu faults") in ("ok", "faulty")
     assert set(states.values()) == {"ok"}, report.rows
 
 
 def test_every_interpreter_is_run_for_its_version(xbuild_for: Xbuild) -> None:
     report = _run([*xbuild_for(None), "doctor", "--json"])
     assert re.search(r"qemu \d+\.\d+\.\d+: aarch64, ", report.words("qemu"))
+
+
+def test_known_faults_of_the_hosts_versions_come_with_their_issues(xbuild_for: Xbuild) -> None:
+    report = _run([*xbuild_for(None), "doctor", "--json"])
+    versions = {
+        (arch_named(name), version)
+        for version, names in re.findall(r"qemu ([\d.]+): ([^;]+)", report.rows["qemu"]["detail"])
+        for name in names.split(", ")
+    }
+    known = {fault for arch, version in versions for fault in faults_of(arch, version)}
+    assert report.state("qemu faults") == ("faulty" if known else "ok")
+    for fault in known:
+        assert f"{fault.in_words()}: {fault.issue}" in report.words("qemu faults")
+    assert not known or "xbuild setup --version" in report.words("qemu faults")
 
 
 def test_ordinary_user_has_ids_mapped_and_is_told_what_is_root_s(
@@ -297,18 +315,6 @@ def test_masked_proc_is_named_with_its_masks(xbuild_for: Xbuild) -> None:
     assert report.state("own /proc") == "missing"
     assert "masked here (/proc/sys)" in report.words("own /proc")
     assert "systempaths=unconfined" in report.words("own /proc")
-
-
-WITHOUT_QEMU = """
-mount -t tmpfs none /mnt
-mkdir /mnt/upper /mnt/work
-mount -t overlay -o lowerdir=/usr/bin,upperdir=/mnt/upper,workdir=/mnt/work overlay /usr/bin
-rm /usr/bin/qemu-*
-for other in /usr/libexec/qemu-binfmt /usr/local/bin; do
-    ! test -d $other || mount -t tmpfs none $other
-done
-exec "$@"
-"""
 
 
 def test_host_without_qemu_is_told_how_to_get_it(

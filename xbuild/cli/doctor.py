@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = "xbuild.doctor/1"
 TARGET_CHECK = "target"
 _EXIT_CANNOT_RUN = 1
-_STYLES = {"ok": "green", "missing": "red", "n/a": "dim"}
+_STYLES = {"ok": "green", "missing": "red", "faulty": "yellow", "n/a": "dim"}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

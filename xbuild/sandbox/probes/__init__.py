@@ -26,6 +26,7 @@ PROBES: tuple[Probe, ...] = (
     mounts.probe_idmapped_mount,
     mounts.probe_overlay,
     emulation.probe_interpreters,
+    emulation.probe_faults,
     emulation.probe_private_binfmt,
     emulation.probe_host_binfmt,
     mounts.probe_loop_device,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 
 from xbuild.binary.arch import ARCHES, host_arch, runs_natively32
 from xbuild.binary.write import has_tiny_program, tiny_program
+from xbuild.emulation.faults import faults_of
 from xbuild.emulation.interpreters import find_interpreter, verify_interpreter
 from xbuild.emulation.packages import install_hint
 from xbuild.emulation.registry import BINFMT_DIRECTORY
@@ -29,8 +31,11 @@ from xbuild.sandbox.probes.finding import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.binary.arch import Arch
+    from xbuild.emulation.faults import Fault
     from xbuild.emulation.interpreters import Interpreter
     from xbuild.emulation.verification import Finding as EntryFinding
+
+_NAMED_AT_MOST = 4
 
 
 class Emulator(Record):
@@ -42,8 +47,12 @@ class Emulator(Record):
     is_absent: bool = False
 
 
+@functools.cache
 def survey_interpreters() -> tuple[Emulator, ...]:
-    """Find and run an interpreter for every architecture that this host does not run itself."""
+    """Find and run an interpreter for every architecture that this host does not run itself.
+
+    Once in a process: that takes seconds.
+    """
     return tuple(_try(arch) for arch in _foreign())
 
 
@@ -77,6 +86,29 @@ def probe_interpreters(_circumstances: Circumstances) -> Finding:
     if not by_version:
         return Finding("qemu", "missing", "; ".join(words) or "none found", install_hint(None))
     return Finding("qemu", "ok", "; ".join(words))
+
+
+def probe_faults(_circumstances: Circumstances) -> Finding:
+    """Look each interpreter's version up in the list of those with known faults."""
+    affected: dict[Fault, list[str]] = {}
+    versions: dict[Fault, str] = {}
+    for emulator in survey_interpreters():
+        found = emulator.interpreter
+        for fault in faults_of(emulator.arch, found.version if found else None):
+            affected.setdefault(fault, []).append(emulator.arch.name)
+            versions[fault] = found.version or "" if found else ""
+    if not affected:
+        return Finding("qemu faults", "ok", "none known of these versions")
+    words = [
+        f"{versions[fault]} ({_all_or_named(names)}): {fault.in_words()}: {fault.issue}"
+        for fault, names in affected.items()
+    ]
+    fix = "where that is met: xbuild setup --version VERSION gets another one beside it"
+    return Finding("qemu faults", "faulty", "; ".join(words), fix)
+
+
+def _all_or_named(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED_AT_MOST else f"{len(names)} architectures"
 
 
 def probe_private_binfmt(_circumstances: Circumstances) -> Finding:

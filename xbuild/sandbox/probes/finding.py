@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.restrictions import Restriction
 
-    State = Literal["ok", "missing", "n/a"]
+    State = Literal["ok", "missing", "faulty", "n/a"]
 
 
 class Circumstances(Record):
@@ -31,7 +31,7 @@ class Circumstances(Record):
 
 
 class Finding(Record):
-    """One row: ``check`` is its name, ``fix`` what to do where the state is ``missing``."""
+    """One row: ``check`` is its name, ``fix`` what to do where it is not well."""
 
     check: str
     state: State
