@@ -24,6 +24,7 @@ _SHIPPED = (
     "docs",
     "script",
     "pyproject.toml",
+    "hatch_build.py",
 )
 _DOCUMENTS = ("README.md", "LICENSE", "CHANGELOG.md")
 

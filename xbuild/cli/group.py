@@ -38,9 +38,10 @@ COMMANDS = {
     "import-nspawn": ("xbuild.cli.import_nspawn", "Translate settings of systemd-nspawn"),
     "unit": ("xbuild.cli.unit", "Print what starts a container with the machine"),
     "profile": ("xbuild.cli.profile", "List and show profiles"),
+    "completion": ("xbuild.cli.completion", "Make your shell complete xbuild's command lines"),
 }
 
-_COMPLETION_VARIABLE = "_XBUILD_COMPLETE"
+COMPLETION_VARIABLE = "_XBUILD_COMPLETE"
 
 
 class LazyGroup(click.Group):
@@ -72,10 +73,14 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module}.command is no click command")
         return command
 
+    def short_helps(self) -> list[tuple[str, str]]:
+        """Return the names with their short help."""
+        return [(name, text) for name, (_, text) in self._table.items()]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the table's short help; click's own way would import every command."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_text) for name, (_, help_text) in self._table.items()])
+            formatter.write_dl(self.short_helps())
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -111,7 +116,7 @@ def invoke(arguments: list[str]) -> int:
 
     Not click's own main(): that turns a broken pipe into status 1 and an interrupt into a message.
     """
-    if _COMPLETION_VARIABLE in os.environ:
+    if COMPLETION_VARIABLE in os.environ:
         xbuild.main(arguments, prog_name="xbuild")  # exits after printing the completions
     if not arguments:
         context = xbuild.make_context("xbuild", [], resilient_parsing=True)
