@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+from collections.abc import Callable
 
+import pytest
+
+from tests.conftest import OpenTerminal
 from tests.runs import Runner
+from xbuild.cli.merge import load_profile
+from xbuild.record import HostPath
 
 GITHUB = {"GITHUB_ACTIONS": "true", "CI": "true"}
 
@@ -75,3 +82,107 @@ def test_off_is_a_plain_run(root: Runner) -> None:
     plan = root.output("--ci=off", "--dry-run", root.tree("arm64"))
     assert "passed on by xbuild" not in plan
     assert "passed on by xbuild" in root.output("--ci", "--dry-run", root.tree("arm64"))
+
+
+PROFILE = ("--profile", "ci")
+
+
+def test_profile_on_a_terminal_has_none_inside(root: Runner, open_terminal: OpenTerminal) -> None:
+    script = "for fd in 0 1 2; do [ -t $fd ] && echo $fd; done; read x || echo no input; echo $TERM"
+    command = root.argv(*PROFILE, root.tree("arm64"), "--", "sh", "-c", script)
+    shown = open_terminal(command, user=root.user).read()
+    assert shown.startswith("no input\r\ndumb\r\n")
+
+
+def test_profile_asks_no_questions_and_wants_no_colour(runner: Runner) -> None:
+    tree = runner.tree("arm64")
+    lines = runner.output(*PROFILE, tree, "--", "env").splitlines()
+    said = dict(load_profile("ci").values)["setenv"]
+    assert set(said) <= set(lines)
+    assert {"CI=true", "DEBIAN_FRONTEND=noninteractive", "NO_COLOR=1", "PIP_NO_INPUT=1"} <= set(
+        lines
+    )
+    assert {"CARGO_TERM_COLOR=never", "npm_config_color=false", "GCC_COLORS="} <= set(lines)
+
+
+def test_pip_knows_these_variables() -> None:
+    said = dict(load_profile("ci").values)["setenv"]
+    environment = dict(pair.split("=", 1) for pair in said if pair.startswith("PIP_"))
+    answer = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, value in environment.items():
+        key = name.removeprefix("PIP_").lower().replace("_", "-")
+        assert f":env:.{key}='{value}'" in answer.stdout
+
+
+def test_profile_keeps_nothing_but_what_is_copied_out_of_a_failure(runner: Runner) -> None:
+    out = os.path.join(runner.user.home, "artifacts")
+    words = (*PROFILE, "--copy-out", f"/tmp/artifacts:{out}", runner.tree("arm64"))
+    script = "mkdir /tmp/artifacts; echo log >/tmp/artifacts/log; echo x >/root/x; exit 9"
+    done = runner.run(*words, "--", "sh", "-c", script)
+    assert done.returncode == 9
+    with open(f"{out}/log", encoding="ascii") as file:
+        assert file.read() == "log\n"
+    assert not os.path.exists(os.path.join(runner.tree("arm64"), "root/x"))
+
+
+def test_artifacts_of_a_hang_are_copied_out_and_it_is_told(root: Runner) -> None:
+    out = os.path.join(root.user.home, "late")
+    words = (*PROFILE, "--idle-timeout", "1", "--copy-out", f"/tmp/log:{out}", root.tree("arm64"))
+    done = run_in(root, GITHUB, *words, "--", "sh", "-c", "echo x >/tmp/log; sleep 4321")
+    assert done.returncode == 124
+    assert os.path.exists(out)
+    error = done.stdout.splitlines()[-1]
+    assert error.startswith("::error title=xbuild%3A Time is up%3A nothing has moved for 1 s")
+    assert "S sleep 4321" in error
+
+
+def test_what_the_profile_says_can_be_said_otherwise(
+    root: Runner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    words = (*PROFILE, "--volatile", "no", "--ci=off", "--setenv", "NO_COLOR=0", tree)
+    done = run_in(root, GITHUB, *words, "--", "sh", "-c", "echo $NO_COLOR; echo x >/root/x")
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert os.path.exists(f"{tree}/root/x")
+
+
+def test_cache_key_is_the_same_for_every_copy_and_user(
+    root: Runner, single: Runner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    keys = {
+        runner.output("--cache-key", tree)
+        for runner in (root, single)
+        for tree in (runner.tree("arm64"), fresh_tree("arm64", runner.user))
+    }
+    assert len(keys) == 1
+    assert re.fullmatch(r"xbuild-aarch64-qemu[0-9._A-Za-z]+-[0-9a-f]{20}\n", keys.pop())
+
+
+def test_cache_key_changes_with_packages_and_not_with_files_of_no_package(
+    root: Runner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    before = root.output("--cache-key", tree)
+    with open(f"{tree}/root/notes", "w", encoding="ascii") as file:
+        file.write("x")
+    assert root.output("--cache-key", tree) == before
+    assert root.output("--cache-key", "--cpu", "cortex-a53", tree) != before
+    status = f"{tree}/var/lib/dpkg/status"
+    with open(status, "a", encoding="utf-8") as file:
+        file.write("\nPackage: more\nStatus: install ok installed\n")
+        file.write("Architecture: arm64\nVersion: 1\n")
+    assert root.output("--cache-key", tree) != before
+
+
+@pytest.mark.parametrize("target", ["/nothing-there", "/etc/passwd", "/proc"])
+def test_cache_key_of_what_is_no_tree(root: Runner, target: str) -> None:
+    done = root.run("--cache-key", target)
+    assert done.returncode in (2, 125)
+    assert done.stdout == ""
+    assert done.stderr.startswith("xbuild: ")

@@ -29,7 +29,7 @@ _PATHS: dict[str, Paths] = {
     "SRC[:DST[:OPTIONS]]": "source",
 }
 COMMAND_LINE = "command line"
-_ABOUT_THE_RUN = ("dry_run", "json", "profile", "events")
+_ABOUT_THE_RUN = ("dry_run", "json", "profile", "events", "cache_key")
 _PAIRS = "NAME[=VALUE]"
 
 

@@ -203,6 +203,12 @@ OPTIONS = (
     Option(("--fsck",), "nothing", "Of an image: repair it first."),
     Option(("--profile",), "many", "Take settings from a profile.", "NAME|FILE", in_profile=False),
     Option(("--no-settings",), "nothing", "Leave TREE.xbuild.toml unread.", in_profile=False),
+    Option(
+        ("--cache-key",),
+        "nothing",
+        "Print a key for caches of what is built in it, and do nothing.",
+        in_profile=False,
+    ),
     Option(("--dry-run",), "nothing", "Print the plan and do nothing.", in_profile=False),
     Option(
         ("--json",),

@@ -43,6 +43,11 @@ def main(arguments: list[str]) -> int:
         request, notes = with_frontends(request, *frontends)
         for text in notes:
             note(text)
+    if "cache_key" in parsed.flags:
+        from xbuild.cli.cache_key import key_of  # off the start path
+
+        print(key_of(request))
+        return 0
     is_reported = _is_reported(parsed)
     if is_reported:
         from xbuild.cli.reported import run_reported, with_output_seen  # off the start path

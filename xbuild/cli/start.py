@@ -25,7 +25,7 @@ It ends when COMMAND does, or by xbuild stop. xbuild attach shows its console, x
 wrote, xbuild exec joins it. The name is printed.
 """
 SUMMARY = "Start COMMAND in the root filesystem TREE, detached, with its output in a log."
-_NOT_DETACHED = ("certify", "console", "events", "ci")
+_NOT_DETACHED = ("certify", "console", "events", "ci", "cache_key")
 START_OPTIONS = tuple(option for option in OPTIONS if option.key not in _NOT_DETACHED)
 
 

@@ -16,9 +16,10 @@ from xbuild.binary.arch import Arch
 from xbuild.binary.elf import SNIFF_BYTES, sniff
 from xbuild.errors import TargetError
 from xbuild.native.fetch import MULTIARCH, Wanted
-from xbuild.native.installed import Database, Package, package_files
+from xbuild.native.installed import Database, package_files
 from xbuild.native.roles import Role, role_of_binutils, role_of_compiler, role_of_plain
 from xbuild.record import GuestPath, Record
+from xbuild.tree.dpkg import Package
 from xbuild.tree.resolve import DirectoryReader
 
 _PROGRAM_PLACES = ("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/", "/usr/lib/gcc/", "/usr/libexec/")
