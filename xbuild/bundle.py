@@ -19,19 +19,23 @@ if TYPE_CHECKING:
     from xbuild.preload import Entry
 
 _WITHOUT_DOCSTRINGS = 2
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 def write_bundle(path: str) -> None:
     """Write the bundle of what ``xbuild run`` imports; anything in the way is left alone."""
     import xbuild.cli.main
-    import xbuild.cli.run  # noqa: F401 - both, so that their modules are there to be listed
+    import xbuild.cli.run  # both, so that their modules are there to be listed
+    import xbuild.preload
 
-    # A module is moved to the end when it is complete: importlib._bootstrap._load_unlocked.
+    # A module is moved to the end when it is complete: importlib._bootstrap._load_unlocked. The
+    # package itself was complete before what it is now asked for.
     entries = [_entry(name, module) for name, module in sys.modules.items() if _is_ours(name)]
+    loader = lean_code(_content(_source(xbuild.preload)), _source(xbuild.preload))
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "xb") as file:
-            file.write(marshal.dumps((sys.version, tuple(entries))))
+            file.write(marshal.dumps((sys.version, loader, tuple(entries))))
         os.replace(temporary, path)
     except OSError:
         if os.path.exists(temporary):
@@ -39,17 +43,26 @@ def write_bundle(path: str) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith("xbuild.") and name not in ("xbuild.preload", __name__)
+    return name == "xbuild" or (name.startswith("xbuild.") and name != __name__)
 
 
 def _entry(name: str, module: ModuleType) -> Entry:
-    source = module.__file__
-    assert source is not None
+    source = _source(module)
     status = os.stat(source)
-    with open(source, "rb") as file:
-        code = lean_code(file.read(), source)
+    code = lean_code(_content(source), source)
     is_package = hasattr(module, "__path__")
-    return (name, source, status.st_mtime_ns, status.st_size, is_package, code)
+    path = os.path.relpath(source, _PACKAGE)
+    return (name, path, status.st_mtime_ns, status.st_size, is_package, code)
+
+
+def _source(module: ModuleType) -> str:
+    assert module.__file__ is not None
+    return module.__file__
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def lean_code(text: bytes, source: str) -> CodeType:

@@ -56,6 +56,7 @@ def plan_run(request: Request, *, remember: bool) -> Plan:
         raise no_tree(request.target)
     host = Host.probe()
     with DirectoryReader(request.target) as reader:
+        reader.remember_places()
         return plan_tree(request, host, reader, remember=remember)
 
 

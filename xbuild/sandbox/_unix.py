@@ -79,21 +79,17 @@ def ioctl_number(fd: int, request: int) -> int:
     return int(number)
 
 
-def listen_at(path: str) -> int:
-    """Return a non-blocking socket for messages that listens at a new file (unix(7)).
+def message_socket() -> int:
+    """Return a non-blocking socket for messages, at no file yet (unix(7))."""
+    return _linux.socket(AF_UNIX, SOCK_SEQPACKET | os.O_NONBLOCK)
 
-    Only the file's owner can connect, whatever the umask is.
-    """
-    fd = _linux.socket(AF_UNIX, SOCK_SEQPACKET | os.O_NONBLOCK)
-    try:
-        os.fchmod(fd, 0o600)  # what is made by bind(2) has the socket's own mode
-        address = pack("H", AF_UNIX) + os.fsencode(path) + b"\0"
-        _linux.checked(_bind(fd, address, len(address)), path)
-        _linux.checked(_listen(fd, _BACKLOG), path)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+
+def listen_at(fd: int, path: str) -> None:
+    """Have a socket listen at a new file, to which only its owner can connect. Raises OSError."""
+    os.fchmod(fd, 0o600)  # what is made by bind(2) has the socket's own mode, whatever the umask is
+    address = pack("H", AF_UNIX) + os.fsencode(path) + b"\0"
+    _linux.checked(_bind(fd, address, len(address)), path)
+    _linux.checked(_listen(fd, _BACKLOG), path)
 
 
 def accept(fd: int) -> int:

@@ -99,7 +99,8 @@ class Console:
     def open(self, log: Log, entry: Entry) -> None:
         """Write to ``log``, and listen for those who attach. Raises OSError."""
         self.log = log
-        listener = _unix.listen_at(entry.socket_path(CONSOLE))
+        listener = _unix.message_socket()
+        _unix.listen_at(listener, entry.socket_path(CONSOLE))
         self._listener = socket.socket(fileno=listener)
 
     def run(self, ended: Callable[[], bool]) -> None:

@@ -101,6 +101,7 @@ class Container:
                     watched = self._start(lines)
                 try:
                     forwarding.begin(watched.pid)
+                    standing.listen()
                     lines.close_here()
                     network.serve()
                     with self._limited_time(watched.pid) as deadline:

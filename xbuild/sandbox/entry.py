@@ -61,7 +61,7 @@ def _make_directory(path: str) -> None:
 
 
 class Entry:
-    """This process's own entry. ``control`` listens; ``name`` is what became of the name."""
+    """This process's own entry. ``control`` will listen; ``name`` is what became of the name."""
 
     def __init__(self, step: Enlist, plan: Plan) -> None:
         """Make it. Raises NameTaken, OSError."""
@@ -76,12 +76,20 @@ class Entry:
         except (OSError, NameTaken):
             os.close(self._directory)
             raise
-        self._remove(self.name + CONTROL)  # of one that was killed
         try:
-            self.control = _unix.listen_at(self.socket_path(CONTROL))
+            self.control = _unix.message_socket()
         except OSError:
             self.end(None)
             raise
+
+    def listen(self) -> None:
+        """Let ``control`` be found. Raises OSError.
+
+        To be called when process 1 has it: that has its own work until it is asked, and making the
+        file takes as long as many of its mounts.
+        """
+        self._remove(self.name + CONTROL)  # of one that was killed
+        _unix.listen_at(self.control, self.socket_path(CONTROL))
 
     def socket_path(self, suffix: str) -> str:
         """Return a path short enough for a socket's address, however deep the directory is."""
@@ -194,13 +202,26 @@ class Standing:
             self.__exit__()
             raise
         except OSError as error:
-            if not step.is_required:
-                return  # a run that nobody named can do without
+            self._do_without(step, error)
+        else:
+            self.control = self._entry.control
+
+    def _do_without(self, step: Enlist, error: OSError) -> None:
+        if step.is_required:  # a run that nobody named can do without
             raise SetupFailed(
                 f"Cannot list the container in {state_directory()}: {error.strerror}",
                 "nobody but you may write to it, and its file system must have locks",
             ) from error
-        self.control = self._entry.control
+
+    def listen(self) -> None:
+        """Let those who join find it, once process 1 is there. Raises SetupFailed."""
+        for step in self._plan.steps:
+            if self._entry is not None and isinstance(step, Enlist):
+                try:
+                    self._entry.listen()
+                except OSError as error:
+                    self.withdraw()
+                    self._do_without(step, error)
 
     def withdraw(self) -> None:
         """List it no more, while the kernel takes it apart."""

@@ -24,6 +24,7 @@ MAXSYMLINKS = 40  # path_resolution(7)
 _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LIST_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACES_KEPT = 32
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -120,6 +121,8 @@ class DirectoryReader(TreeReader):
     rename meanwhile cannot lead outside either.
     """
 
+    _known: _Known | None = None
+
     def __init__(self, root: HostPath) -> None:
         """Open ``root``, following symlinks to it. Raises TargetNotFound, TargetError."""
         self.root = root
@@ -133,9 +136,19 @@ class DirectoryReader(TreeReader):
 
     def close(self) -> None:
         """Close the root's descriptor; a second call does nothing."""
+        if self._known is not None:
+            self._known.close()
+            self._known = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def remember_places(self) -> None:
+        """Look up each of the first directories and symlinks once, as they are when first met.
+
+        For one short look at a tree: what changes meanwhile may not be seen.
+        """
+        self._known = self._known or _Known(self.fd)
 
     def resolve(self, path: GuestPath) -> GuestPath:
         """Follow every symlink and return the final path: see TreeReader."""
@@ -224,7 +237,7 @@ class DirectoryReader(TreeReader):
                 raise self._error(path, error) from error
 
     def _walk(self, path: GuestPath) -> _Walk:
-        walk = _Walk(self.fd)
+        walk = _Walk(self.fd, self._known)
         try:
             walk.follow(path)
         except (OSError, ValueError) as error:
@@ -236,12 +249,33 @@ class DirectoryReader(TreeReader):
         return target_error(path, error, f" in {self.label}")
 
 
+class _Known:
+    """Places met before: descriptors of directories, targets of symlinks, by parent and name."""
+
+    def __init__(self, root_fd: int) -> None:
+        self.places: dict[tuple[int, str], int | str] = {}
+        self.fds = {root_fd}
+
+    def keep(self, parent: int, name: str, place: int | str) -> None:
+        """Keep a place if there is room, and its parent is kept: other numbers are used again."""
+        if parent in self.fds and len(self.places) < _PLACES_KEPT:
+            self.places[parent, name] = place
+            if isinstance(place, int):
+                self.fds.add(place)
+
+    def close(self) -> None:
+        for place in self.places.values():
+            if isinstance(place, int):
+                os.close(place)
+
+
 class _Walk:
     """One path resolution: a descriptor for each component from the root down to the last one."""
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, known: _Known | None = None) -> None:
         self._fds = [root_fd]
         self._names: list[str] = []
+        self._known = known
 
     def __enter__(self) -> _Walk:
         return self
@@ -295,18 +329,32 @@ class _Walk:
 
     def _enter(self, name: str) -> str | None:
         """Descend into ``name``, or return its target where it is a symlink."""
-        fd = os.open(name, _PATH_FLAGS, dir_fd=self.fd)
+        parent, known = self.fd, self._known
+        place = None if known is None else known.places.get((parent, name))
+        if place is None:
+            place, mode = self._open(parent, name)
+            if known is not None and (isinstance(place, str) or stat.S_ISDIR(mode)):
+                known.keep(parent, name, place)
+        if isinstance(place, str):
+            return place
+        self._fds.append(place)
+        self._names.append(name)
+        return None
+
+    @staticmethod
+    def _open(parent: int, name: str) -> tuple[int | str, int]:
+        """Return a descriptor of what is there, or a symlink's target, and its st_mode."""
+        fd = os.open(name, _PATH_FLAGS, dir_fd=parent)
         try:
-            if stat.S_ISLNK(os.fstat(fd).st_mode):
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISLNK(mode):
                 target = os.readlink("", dir_fd=fd)
                 os.close(fd)
-                return target
+                return target, mode
         except BaseException:
             os.close(fd)
             raise
-        self._fds.append(fd)
-        self._names.append(name)
-        return None
+        return fd, mode
 
     def _require_directory(self) -> None:
         if self._names and not stat.S_ISDIR(os.fstat(self.fd).st_mode):
@@ -314,7 +362,9 @@ class _Walk:
 
     def _climb(self, levels: int) -> None:
         for _ in range(min(levels, len(self._names))):
-            os.close(self._fds.pop())
+            fd = self._fds.pop()
+            if self._known is None or fd not in self._known.fds:
+                os.close(fd)
             self._names.pop()
 
 

@@ -251,3 +251,31 @@ def inodes_after_chroot(root: str, queries: list[str]) -> list[int]:
         numbers = [number for (number,) in struct.iter_unpack("q", answers.read())]
     os.waitpid(child, 0)
     return numbers
+
+
+@pytest.mark.parametrize(
+    "name", ["/bin/sh", "/usr/bin/up", "/usr/bin/../bin/busybox", "/bin/away", "/bin/one", "/queue"]
+)
+def test_places_that_are_remembered_lead_where_they_led(tmp_path: Path, name: str) -> None:
+    def found(reader: DirectoryReader) -> object:
+        try:
+            return reader.look(path(name), 100)
+        except TargetError as error:
+            return type(error), error.message
+
+    root = make_tree(tmp_path / "tree", LAYOUT)
+    with DirectoryReader(root) as forgetful, DirectoryReader(root) as reader:
+        reader.remember_places()
+        expected = found(forgetful)
+        assert [found(reader), found(reader)] == [expected, expected]
+
+
+def test_remembering_holds_few_descriptors_and_gives_them_back(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "tree", {f"a/{n}/{n}/file": b"x" for n in range(100)})
+    before = os.listdir("/proc/self/fd")
+    with DirectoryReader(root) as reader:
+        reader.remember_places()
+        for number in range(100):
+            assert reader.read(path(f"/a/{number}/{number}/../{number}/file"), 1) == b"x"
+        assert len(os.listdir("/proc/self/fd")) < len(before) + 40
+    assert os.listdir("/proc/self/fd") == before
