@@ -72,11 +72,14 @@ def foreign_tree(tree_store: TreeStore) -> Iterator[Callable[..., HostPath]]:
 
 @pytest.fixture
 def fresh_tree(tree_store: TreeStore) -> Iterator[Callable[..., HostPath]]:
-    """``fresh_tree("arm64", owner=None)``: a real Debian tree that is this test's alone."""
+    """``fresh_tree("arm64", owner=None, more=())``: a real Debian tree that is this test's alone.
+
+    It has the packages ``more`` besides the usual ones.
+    """
     made: list[HostPath] = []
 
-    def make(architecture: str, owner: User | None = None) -> HostPath:
-        made.append(tree_store.fresh(architecture, owner))
+    def make(architecture: str, owner: User | None = None, more: tuple[str, ...] = ()) -> HostPath:
+        made.append(tree_store.fresh(architecture, owner, more))
         return made[-1]
 
     yield make

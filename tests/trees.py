@@ -41,18 +41,18 @@ class TreeStore:
         self._shared: dict[tuple[str, str], HostPath] = {}
         self._pristine: dict[HostPath, str] = {}
         self._lent: set[HostPath] = set()
-        self._unavailable: dict[str, str] = {}
+        self._unavailable: dict[tuple[str, ...], str] = {}
 
-    def archive(self, architecture: str) -> HostPath:
-        """Return the tar archive that an architecture's trees are unpacked from."""
-        if architecture not in self._unavailable:
+    def archive(self, architecture: str, more: tuple[str, ...] = ()) -> HostPath:
+        """Return the tar archive of an architecture's trees with ``more`` packages."""
+        key = (architecture, *more)
+        if key not in self._unavailable:
+            suites, packages = default_suites(architecture), (*BASE_PACKAGES, *more)
             try:
-                return fetch_debian_archive(
-                    architecture, default_suites(architecture), BASE_PACKAGES, progress=_silent
-                )
+                return fetch_debian_archive(architecture, suites, packages, progress=_silent)
             except MirrorUnavailable as error:
-                self._unavailable[architecture] = error.message
-        require("mirror", False, self._unavailable[architecture])
+                self._unavailable[key] = error.message
+        require("mirror", False, self._unavailable[key])
         raise AssertionError("require does not return")
 
     def shared(self, architecture: str, owner: User | None = None) -> HostPath:
@@ -64,9 +64,11 @@ class TreeStore:
         self._lent.add(self._shared[key])
         return self._shared[key]
 
-    def fresh(self, architecture: str, owner: User | None = None) -> HostPath:
-        """Return a new tree, owned by ``owner`` (by default whoever runs the tests)."""
-        archive = self.archive(architecture)
+    def fresh(
+        self, architecture: str, owner: User | None = None, more: tuple[str, ...] = ()
+    ) -> HostPath:
+        """Return a new tree with ``more`` packages, owned by ``owner`` (whoever runs the tests)."""
+        archive = self.archive(architecture, more)
         place = tempfile.mkdtemp(prefix=f"{architecture}-", dir=self._directory)
         tree = HostPath(os.path.join(place, "tree"))
         if owner is None or owner.is_self:

@@ -1,0 +1,180 @@
+"""Package managers at work inside foreign trees: install, upgrade and remove, users and scripts.
+
+As real root and as an ordinary user with subordinate ids; on disk, not discarded. Packages and
+repositories are the tests' own (tests/packages.py). Debian has neither apk nor opkg to test with.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.packages import write_apt_repository, write_pacman_sources, write_rpm_sources
+from tests.runs import Kind, Runner
+from tests.trees import tree_hash
+from xbuild.record import HostPath
+
+Fresh = Callable[..., HostPath]
+RunnerOf = Callable[[Kind], Runner]
+
+APT = ("apt", "dpkg", "init-system-helpers", "systemd-sysv", "passwd", "adduser")
+RPM = ("dnf", "zypper", "rpm", "createrepo-c", "python3", "ca-certificates", "passwd")
+PACMAN = ("pacman-package-manager", "makepkg", "libarchive-tools", "passwd")
+KINDS: tuple[Kind, ...] = ("root", "range")
+TIMEOUT_S = 300.0
+
+APT_SCRIPT = """
+echo 'deb [trusted=yes] file:/mnt ./' >/etc/apt/sources.list.d/own.list
+apt-get -q update
+apt-get -q -y install svc=1.0
+stat -c 'owned by %U, mode %a' /srv/svc/version
+apt-get -q -y upgrade
+echo "version $(cat /srv/svc/version)"
+apt-get -q -y purge svc
+[ ! -e /srv/svc/version ] && echo gone
+[ ! -e /srv/svc.started ] && echo 'no service was started'
+echo "scripts: $(cat /srv/svc.log)"
+"""
+DNF_SCRIPT = """
+mkdir -p /etc/yum.repos.d
+printf '[own]\\nname=own\\nbaseurl=file:///mnt/repo\\ngpgcheck=0\\n' >/etc/yum.repos.d/own.repo
+dnf -y --releasever=1 install svc-1.0
+stat -c 'owned by %U, mode %a' /srv/svc/version
+dnf -y --releasever=1 upgrade svc
+echo "version $(cat /srv/svc/version)"
+dnf -y --releasever=1 remove svc
+[ ! -e /srv/svc/version ] && echo gone
+echo "scripts: $(cat /srv/svc.log)"
+"""
+ZYPPER_SCRIPT = """
+alias zypper='zypper --non-interactive'
+zypper addrepo --no-gpgcheck /mnt/repo own
+zypper install svc=1.0
+stat -c 'owned by %U, mode %a' /srv/svc/version
+zypper update svc
+echo "version $(cat /srv/svc/version)"
+zypper remove svc
+[ ! -e /srv/svc/version ] && echo gone
+echo "scripts: $(cat /srv/svc.log)"
+"""
+PACMAN_SCRIPT = """
+mkdir -p /var/lib/pacman
+printf '[options]\\nSigLevel = Never\\n[own]\\nServer = file:///mnt/repo\\n' >/etc/pacman.conf
+repo-add /mnt/repo/own.db.tar.gz /mnt/repo/svc-1.0-1-any.pkg.tar
+pacman --noconfirm -Sy svc
+stat -c 'owned by %U, mode %a' /srv/svc/version
+repo-add /mnt/repo/own.db.tar.gz /mnt/repo/svc-2.0-1-any.pkg.tar
+pacman --noconfirm -Syu
+echo "version $(cat /srv/svc/version)"
+pacman --noconfirm -R svc
+[ ! -e /srv/svc/version ] && echo gone
+echo "scripts: $(cat /srv/svc.log)"
+"""
+
+
+@pytest.fixture
+def shown(reachable_directory: HostPath) -> Iterator[Callable[[Runner], HostPath]]:
+    """``shown(runner)``: a directory of that user's, to be bound at /mnt."""
+    with tempfile.TemporaryDirectory(dir=reachable_directory) as place:
+        os.chmod(place, 0o755)
+
+        def make(runner: Runner) -> HostPath:
+            directory = HostPath(f"{place}/{runner.kind}")
+            os.mkdir(directory)
+            os.chown(directory, runner.user.uid, runner.user.gid)
+            return directory
+
+        yield make
+
+
+def _lines(runner: Runner, tree: HostPath, shown: HostPath, script: str) -> list[str]:
+    """Return what a script printed that works in the tree, each of its commands successfully."""
+    words = ("--bind", f"{shown}:/mnt", "--setenv", "DEBIAN_FRONTEND=noninteractive")
+    environment = ("--setenv", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    said = runner.output(
+        *words, *environment, tree, "sh", "-ec", script, timeout_s=TIMEOUT_S
+    ).splitlines()
+    assert said.index("owned by svc, mode 640") < said.index("version 2.0") < said.index("gone")
+    return said[said.index("gone") + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [("arm64", "root"), ("armhf", "range"), ("ppc64el", "range"), ("s390x", "range")],
+)
+def test_apt(
+    runner_of: RunnerOf,
+    fresh_tree: Fresh,
+    shown: Callable[[Runner], HostPath],
+    architecture: str,
+    kind: Kind,
+) -> None:
+    """Debian's own rule starts no service where the runlevel is unknown (invoke-rc.d(8))."""
+    runner = runner_of(kind)
+    place = shown(runner)
+    write_apt_repository(place)
+    tree = fresh_tree(architecture, runner.user, APT)
+    assert _lines(runner, tree, place, APT_SCRIPT) == [
+        "no service was started",
+        "scripts: postinst configure ",
+        "prerm upgrade 2.0",
+        "postinst configure 1.0",
+        "prerm remove ",
+    ]
+    assert not os.path.lexists(f"{tree}/usr/sbin/policy-rc.d")
+
+
+@pytest.mark.parametrize(
+    ("kind", "manager", "script"), [("root", "dnf", DNF_SCRIPT), ("range", "zypper", ZYPPER_SCRIPT)]
+)
+def test_rpm(
+    runner_of: RunnerOf,
+    fresh_tree: Fresh,
+    shown: Callable[[Runner], HostPath],
+    kind: Kind,
+    manager: str,
+    script: str,
+) -> None:
+    """Built by rpmbuild and indexed by createrepo_c in the tree."""
+    runner = runner_of(kind)
+    place = shown(runner)
+    make = write_rpm_sources(place)
+    tree = fresh_tree("arm64", runner.user, RPM)
+    assert _lines(runner, tree, place, make + script) == [
+        "scripts: post 1",
+        "post 2",
+        "preun 1",
+        "preun 0",
+    ], manager
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pacman(
+    runner_of: RunnerOf, fresh_tree: Fresh, shown: Callable[[Runner], HostPath], kind: Kind
+) -> None:
+    runner = runner_of(kind)
+    place = shown(runner)
+    make = write_pacman_sources(place)
+    tree = fresh_tree("arm64", runner.user, PACMAN)
+    assert _lines(runner, tree, place, make + PACMAN_SCRIPT) == [
+        "scripts: install 1.0-1",
+        "upgrade 2.0-1 1.0-1",
+        "remove 2.0-1",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--ephemeral", "--no-sync"])
+def test_apt_in_passing(
+    root: Runner, fresh_tree: Fresh, shown: Callable[[Runner], HostPath], option: str
+) -> None:
+    place = shown(root)
+    write_apt_repository(place)
+    tree = fresh_tree("arm64", root.user, APT)
+    before = tree_hash(tree)
+    words = (option, "--bind", f"{place}:/mnt")
+    script = "dpkg -i /mnt/svc_1.0_all.deb; id -un svc"
+    assert root.output(*words, tree, "sh", "-ec", script).splitlines()[-1] == "svc"
+    assert (tree_hash(tree) == before) == (option == "--ephemeral")
