@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 
@@ -101,6 +102,34 @@ def test_inaccessible_place_must_be_there(root: Runner) -> None:
     done = root.run("--inaccessible", "/nonesuch", root.tree("arm64"), "true")
     assert done.returncode == 125
     assert "has no such path" in done.stderr
+
+
+def test_place_that_need_not_be_there_is_hidden_where_it_is(runner: Runner) -> None:
+    words = ("--inaccessible=-/etc/passwd", "--inaccessible=-/nonesuch/at/all")
+    assert runner.shell("arm64", "stat -c '%a %s' /etc/passwd; ls /", *words).split()[:2] == [
+        "0",
+        "0",
+    ]
+
+
+def test_source_that_need_not_be_there(runner: Runner) -> None:
+    words = ("--bind=-/nonesuch:/mnt", "--bind-ro=-/etc/hostname:/tmp/name")
+    done = runner.run(*words, runner.tree("arm64"), "cat", "/tmp/name")
+    with open("/etc/hostname", encoding="ascii") as file:
+        assert (done.returncode, done.stdout) == (0, file.read()), done.stderr
+
+
+def test_source_is_made(runner: Runner) -> None:
+    """By a run, and not by its plan."""
+    place = f"{runner.user.home}/made-{os.getpid()}/deep"
+    words = ("--bind", f"{place}:/mnt:mkdir", runner.tree("arm64"), "touch", "/mnt/file")
+    plan = runner.output("--dry-run", *words)
+    assert f"bind       /mnt <- {place}" in plan
+    assert "(made if it is not there)" in plan
+    assert not os.path.exists(os.path.dirname(place))
+    runner.output(*words)
+    assert os.stat(f"{place}/file").st_uid == os.stat(place).st_uid == runner.user.uid
+    shutil.rmtree(os.path.dirname(place))
 
 
 def test_hidden_place_cannot_be_uncovered(root: Runner) -> None:

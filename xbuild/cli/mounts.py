@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from xbuild.cli.places import guest_path, on_host, split_colons
+from xbuild.cli.places import OPTIONAL, guest_path, on_host, split_colons
 from xbuild.errors import UsageError
 from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.request import OverlayRequest, Request, TmpfsRequest
@@ -22,13 +22,12 @@ def with_mounts(request: Request, parsed: Parsed) -> Request:
     """Return a request with what these options say. Raises UsageError."""
     overlays = [overlay(text) for text in parsed.many("overlay")]
     overlays += [overlay_ro(text) for text in parsed.many("overlay_ro")]
-    persist = parsed.one("persist")
+    persist, hidden = parsed.one("persist"), parsed.many("inaccessible")
     changed = replace(
         request,
         overlays=tuple(overlays),
-        inaccessible=tuple(
-            guest_path(text, "--inaccessible") for text in parsed.many("inaccessible")
-        ),
+        inaccessible=tuple(inaccessible(text) for text in hidden if not text.startswith(OPTIONAL)),
+        inaccessible_if_there=tuple(inaccessible(t) for t in hidden if t.startswith(OPTIONAL)),
         copies_in=tuple(copy_in(text) for text in parsed.many("copy_in")),
         copies_out=tuple(copy_out(text) for text in parsed.many("copy_out")),
         persist=None if persist is None else os.path.realpath(on_host(persist)),
@@ -61,6 +60,11 @@ def overlay_ro(text: str) -> OverlayRequest:
     *lowers, destination = _parts(text, 3, _OVERLAY_RO_FORM)
     paths = tuple(on_host(os.path.expanduser(path)) for path in lowers)
     return OverlayRequest(paths, None, guest_path(destination, "--overlay-ro"))
+
+
+def inaccessible(text: str) -> GuestPath:
+    """Return what ``--inaccessible [-]PATH`` names, without the sign. Raises UsageError."""
+    return guest_path(text.removeprefix(OPTIONAL), "--inaccessible")
 
 
 def copy_in(text: str) -> CopyIn:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from xbuild.plan.request import IdmapChoice
 
 _MODE_LIMIT = 0o7777
+OPTIONAL = "-"  # before a path: do without it where it is not there
 _BIND_OPTIONS = (
     *("ro", "rw", "rbind", "norbind", "idmap", "noidmap", "exec", "noexec", "suid", "nosuid"),
-    "nodev",
+    *("nodev", "mkdir"),
 )
 _ATTRIBUTES = ("ro", "rw", "exec", "noexec", "nosuid", "nodev")  # of a mount, not of tmpfs(5)
 
@@ -36,12 +37,15 @@ def binds(parsed: Parsed) -> tuple[BindRequest, ...]:
     """Return what ``--bind`` and ``--bind-ro`` say. Raises UsageError."""
     writable = [bind(text, read_only=False) for text in parsed.many("bind")]
     read_only = [bind(text, read_only=True) for text in parsed.many("bind_ro")]
-    return (*writable, *read_only)
+    return tuple(each for each in (*writable, *read_only) if each is not None)
 
 
-def bind(text: str, *, read_only: bool) -> BindRequest:
-    """Parse ``SRC[:DST[:OPTIONS]]``, the options being systemd-nspawn's. Raises UsageError."""
-    source, destination, given, *more = [*split_colons(text), "", ""]
+def bind(text: str, *, read_only: bool) -> BindRequest | None:
+    """Parse ``[-]SRC[:DST[:OPTIONS]]``, the options being systemd-nspawn's, and ``mkdir``.
+
+    None where ``-`` leaves out a source that is not there (systemd.exec(5)). Raises UsageError.
+    """
+    source, destination, given, *more = [*split_colons(text.removeprefix(OPTIONAL)), "", ""]
     options = [word for word in given.split(",") if word]
     if any(more) or not set(options) <= set(_BIND_OPTIONS):
         raise UsageError(
@@ -51,6 +55,8 @@ def bind(text: str, *, read_only: bool) -> BindRequest:
     if not source:
         raise UsageError(f"A bind without a source: {text}", "SRC[:DST]")
     path = on_host(os.path.expanduser(source))
+    if text.startswith(OPTIONAL) and not os.path.exists(path):
+        return None
     inside = guest_path(destination, "--bind") if destination else GuestPath(path)
     idmap: IdmapChoice = "auto"
     if said := _last(options, "idmap", "noidmap"):
@@ -63,6 +69,7 @@ def bind(text: str, *, read_only: bool) -> BindRequest:
         idmap=idmap,
         noexec=_last(options, "noexec", "exec") == "noexec",
         nosuid=_last(options, "suid", "nosuid") != "suid",
+        make_source="mkdir" in options,
     )
 
 

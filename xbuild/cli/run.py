@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Plan
+    from xbuild.record import HostPath
 
 USAGE = "xbuild run [OPTIONS] TREE|IMAGE [--] [COMMAND...]"
 
@@ -131,8 +132,18 @@ def _run_certified(container: Container) -> int:
     finally:
         certificate = certify(before, container.target)
         note(certificate.text) if certificate.is_clean else complain(certificate.text)
+        if not os.path.isdir(container.target):
+            _tell_who_holds(container.target)
     # A success that left something behind is none.
     return status if certificate.is_clean or status else EXIT_FAILED
+
+
+def _tell_who_holds(image: HostPath) -> None:
+    from xbuild.cli.who import lines_of
+    from xbuild.image.users import find_uses
+
+    for line in lines_of(find_uses(image)):
+        note(line)
 
 
 def __getattr__(name: str) -> click.Command:

@@ -160,7 +160,7 @@ def _check_mount(key: str, text: str) -> None:
     if key in check:
         check[key](text)
     else:
-        guest_path(text, "--inaccessible")
+        mounts.inaccessible(text)
 
 
 def _binfmt(value: str | None) -> BinfmtChoice:

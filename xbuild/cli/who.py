@@ -36,15 +36,20 @@ def command(path: str, as_json: bool) -> None:
 
 def print_uses(uses: Uses) -> None:
     """Print what was found, one line and one hint for each."""
-    if not uses.found:
-        click.echo(visible(f"nothing holds {uses.path}"))
-    for use in uses.found:
-        click.echo(visible(f"{use.kind:<8} {use.text}"))
-        click.echo(visible(f"{'':<8} hint: {use.hint}"))
+    for line in lines_of(uses):
+        click.echo(visible(line))
     if uses.unseen:
         click.echo(
             f"note: {uses.unseen} processes could not be looked into; root sees them all", err=True
         )
+
+
+def lines_of(uses: Uses) -> list[str]:
+    """Return what was found, one line and one hint for each."""
+    if not uses.found:
+        return [f"nothing holds {uses.path}"]
+    pairs = ((f"{use.kind:<8} {use.text}", f"{'':<8} hint: {use.hint}") for use in uses.found)
+    return [line for pair in pairs for line in pair]
 
 
 def _document(uses: Uses) -> dict[str, object]:

@@ -147,6 +147,7 @@ class AskedMounts:
                 owner=self._ids.owner,
                 noexec=bind.noexec,
                 nosuid=bind.nosuid,
+                make_source=bind.make_source,
             )
         )
 

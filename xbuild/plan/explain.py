@@ -89,6 +89,7 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             marks = _marks(read_only=read_only, recursive=recursive, id_map=id_map)
             marks += " noexec" if bind.noexec else ""
             marks += "" if bind.nosuid else " suid"
+            marks += " (made if it is not there)" if bind.make_source else ""
             return "bind", f"{target} <- {_shown(source, bind.volume)}{marks}"
         case steps.ReadOnlyOver(target):
             return "read-only", target

@@ -11,7 +11,7 @@ from xbuild.tree.resolve import MAXSYMLINKS, DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from xbuild.plan.request import Request
+    from xbuild.plan.request import BindRequest, Request
     from xbuild.record import HostPath
     from xbuild.tree.resolve import TreeReader
 
@@ -102,14 +102,17 @@ def read_guest(
         resolv_conf=_locate_if_possible(reader, GuestPath("/etc/resolv.conf"), covered),
         hosts=_locate_if_possible(reader, GuestPath("/etc/hosts"), covered),
         binds=binds,
-        source_modes=tuple(source_mode(bind.source) for bind in request.binds),
+        source_modes=tuple(_mode_to_bind(bind) for bind in request.binds),
         tmpfs=tmpfs,
         interpreters=tuple(locate(reader, path, covered) for path in interpreters),
         account=account,
         home_exists=home is not None
         and ((not home.missing and not request.volatile) or home.path in made),
         overlays=overlays,
-        hidden=tuple(locate(reader, path, covered) for path in request.inaccessible),
+        hidden=(
+            *(locate(reader, path, covered) for path in request.inaccessible),
+            *_those_there(reader, request.inaccessible_if_there, covered),
+        ),
         links=_read_links(reader) if request.volatile else (),
         setuid_command=_setuid_command(reader, request, covered) if account.uid else None,
     )
@@ -165,6 +168,20 @@ def _locate_if_possible(
         return locate(reader, path, covered)
     except TargetError:
         return None
+
+
+def _those_there(
+    reader: TreeReader, paths: tuple[GuestPath, ...], covered: frozenset[GuestPath]
+) -> tuple[Place, ...]:
+    """Locate those paths that the tree has."""
+    places = (_locate_if_possible(reader, path, covered) for path in paths)
+    return tuple(place for place in places if place is not None and not place.missing)
+
+
+def _mode_to_bind(bind: BindRequest) -> int:
+    if bind.make_source and not os.path.lexists(bind.source):
+        return stat.S_IFDIR
+    return source_mode(bind.source)
 
 
 def source_mode(source: HostPath) -> int:

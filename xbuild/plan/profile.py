@@ -194,10 +194,11 @@ class _Reader:
         directory = os.path.dirname(self._path)
         if key.paths in ("whole", "versioned"):
             return os.path.join(directory, os.path.expanduser(text))
-        if text.startswith(("/", "~", ":")):
+        sign, path = ("-", text[1:]) if text.startswith("-") else ("", text)
+        if path.startswith(("/", "~", ":")):
             return text  # a bind expands ~ itself, and complains of an empty source
         escaped = directory.replace("\\", "\\\\").replace(":", "\\:")
-        return f"{escaped}/{text}"
+        return f"{sign}{escaped}/{path}"
 
     def _expect(
         self, holds: bool, wanted: str, value: Any, name: str, what: str = "", *, inner: str = ""

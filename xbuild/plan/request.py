@@ -24,7 +24,8 @@ class BindRequest(Record):
     """``source`` on the host, to be seen at ``destination``.
 
     ``recursive``: with what is mounted below it. ``idmap``: files of root's belong to root inside,
-    where the file system can do so; or surely; or never.
+    where the file system can do so; or surely; or never. ``make_source``: a directory that is made
+    where it is not there.
     """
 
     source: HostPath
@@ -34,6 +35,7 @@ class BindRequest(Record):
     idmap: IdmapChoice = "auto"
     noexec: bool = False
     nosuid: bool = True
+    make_source: bool = False
 
 
 class TmpfsRequest(Record):
@@ -93,6 +95,7 @@ class Request(Record):
     fsck: bool = False
     overlays: tuple[OverlayRequest, ...] = ()
     inaccessible: tuple[GuestPath, ...] = ()
+    inaccessible_if_there: tuple[GuestPath, ...] = ()
     volatile: bool = False  # the tree's /usr, read-only, is all that is shown of it
     persist: HostPath | None = None
     copies_in: tuple[CopyIn, ...] = ()

@@ -128,6 +128,7 @@ class Bind(Record):
     """Show a file or directory of the host at ``target``, or a ``volume`` of the image.
 
     ``is_real``: a symbolic link on the way to ``source`` is somebody's trick, and an error.
+    ``make_source``: a directory of the host's that is made where it is not there.
     """
 
     source: HostPath
@@ -142,6 +143,7 @@ class Bind(Record):
     is_real: bool = False
     noexec: bool = False
     nosuid: bool = True
+    make_source: bool = False
 
 
 class ReadOnlyOver(Record):

@@ -271,6 +271,8 @@ def bind(stage: Stage, step: steps.Bind) -> None:
     """Show a file or directory of the host."""
     create_mount_point(stage, step.target, step.create, step.owner)
     resolve = _linux.RESOLVE_NO_SYMLINKS if step.is_real else 0
+    if step.make_source:
+        os.makedirs(step.source, exist_ok=True)
     copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive, resolve=resolve)
     # A volume of the image is part of the tree: its set-user-ID programs keep working.
     attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None and step.nosuid else 0

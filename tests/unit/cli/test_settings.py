@@ -13,7 +13,7 @@ from xbuild.cli.places import split_colons
 from xbuild.cli.settings import build_request
 from xbuild.errors import UsageError
 from xbuild.plan.request import BindRequest, Request, TmpfsRequest
-from xbuild.record import GuestPath, HostPath
+from xbuild.record import GuestPath, HostPath, replace
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,8 @@ def bind(source: str, destination: str, *, read_only: bool = False) -> BindReque
     [
         (["--bind", "/a:/b"], bind("/a", "/b")),
         (["--bind", "/a"], bind("/a", "/a")),
+        (["--bind", "-/etc:/b"], bind("/etc", "/b")),
+        (["--bind", "/a:/b:mkdir"], replace(bind("/a", "/b"), make_source=True)),
         (["--bind-ro", "/a:/b"], bind("/a", "/b", read_only=True)),
         (["--bind", "/a:/b:ro"], bind("/a", "/b", read_only=True)),
         (["--bind", "/a::ro"], bind("/a", "/a", read_only=True)),
