@@ -12,7 +12,7 @@ from xbuild.cli.output import note, visible
 from xbuild.cli.settings import read_seconds
 from xbuild.cli.sizes import SizeType, size_in_words
 from xbuild.errors import UsageError
-from xbuild.source.cache import cache_directory
+from xbuild.source.cache import cache_directory, locked
 from xbuild.source.holdings import find_holdings
 from xbuild.source.prune import Choice, Rule, choose, delete
 
@@ -51,8 +51,9 @@ def command(
     """
     rule = _rule(older_than, keep, is_all)
     cache = cache_directory()
-    choice = choose(find_holdings(cache, kinds), rule, time.time())
-    done = Choice(choice.going, ()) if dry_run else delete(choice.going, cache)
+    with locked(cache, lambda text, _: note(text)):  # two at once would be in each other's way
+        choice = choose(find_holdings(cache, kinds), rule, time.time())
+        done = Choice(choice.going, ()) if dry_run else delete(choice.going, cache)
     outcome = Choice(done.going, choice.spared + done.spared)
     if as_json:
         click.echo(json.dumps(_document(outcome, dry_run), indent=2))
