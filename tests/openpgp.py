@@ -52,9 +52,13 @@ class Signer:
 
 @contextlib.contextmanager
 def signer() -> Iterator[Signer]:
-    """Lend a directory for keys; gpg's agent for it is ended with it."""
+    """Lend keys named good, other, and old, which expired; gpg's agent is ended with them."""
     with tempfile.TemporaryDirectory(prefix="xbuild-gpg-") as home:
         try:
-            yield Signer(home)
+            made = Signer(home)
+            for name in ("good", "other"):
+                made.make_key(name)
+            made.make_key("old", when="20200101T000000", days=10)
+            yield made
         finally:
             subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)

@@ -8,6 +8,7 @@ import click
 
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
+from xbuild.cli.settings import read_seconds
 from xbuild.cli.sizes import SizeType
 from xbuild.cli.stages import Stages
 from xbuild.errors import NotARootfs
@@ -35,6 +36,18 @@ from xbuild.tree.survey import survey
 )
 @click.option("--arch", metavar="ARCH", help="The architecture [this host's].")
 @click.option("--sha256", metavar="DIGEST", help="Refuse an archive with another digest.")
+@click.option("--mirror", metavar="URL", help="Where to fetch from [the distribution's own].")
+@click.option(
+    "--keyring",
+    type=click.Path(),
+    metavar="FILE",
+    help="The keys whose signatures count [the distribution's, where this host has them].",
+)
+@click.option(
+    "--stall-timeout",
+    metavar="TIME",
+    help="Give up on a server that sends nothing for so long [30s].",
+)
 @click.option(
     "--size-limit",
     type=SizeType(),
@@ -43,13 +56,16 @@ from xbuild.tree.survey import survey
     show_default=f"{SIZE_LIMIT >> 30}G",
     help="Stop an archive that unpacks to more.",
 )
-def command(target: str, origin: str, arch: str | None, sha256: str | None, size_limit: int) -> int:
+def command(
+    target: str, origin: str, stall_timeout: str | None, size_limit: int, **said: str | None
+) -> int:
     """Make the directory TARGET a root filesystem.
 
     It is made beside its place, and appears whole or not at all. As root, owners and device nodes
     are as they should be; an ordinary user's tree has the ids that xbuild run shows as those.
     """
-    source = parse_source(origin, Options(arch=arch, sha256=sha256))
+    stall_s = None if stall_timeout is None else read_seconds(stall_timeout, "stall_timeout")
+    source = parse_source(origin, Options(stall_s=stall_s, **said))
     place = HostPath(os.path.realpath(on_host(target)))
     identities = identities_of_new_tree()
     with place_beside(place, identities.outer) as beside:

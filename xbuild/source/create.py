@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 
 from xbuild.record import HostPath, Record, assert_never
 from xbuild.source import unpack
+from xbuild.source.alpine import fetched_minirootfs
+from xbuild.source.download import Patience, Wanted, downloaded
 from xbuild.source.empty import fetch_busybox, make_empty_tree
-from xbuild.source.kinds import EmptyRootfs, Source, TarballFile
+from xbuild.source.kinds import (
+    EmptyRootfs,
+    Minirootfs,
+    Source,
+    Stage3,
+    TarballFile,
+    TarballUrl,
+)
+from xbuild.source.stage3 import fetched_stage3
 
 if TYPE_CHECKING:
     from xbuild.plan.identities import Identities
@@ -42,6 +52,27 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
                 work.progress(f"checking {path}", None)
                 unpack.check_digest(path, sha256)
             made = unpack_to(path, tree, work)
+        case TarballUrl(url, sha256, stall_s):
+            with downloaded(
+                Wanted(url, sha256 or ""), patience=Patience(stall_s), progress=work.progress
+            ) as found:
+                made = unpack_to(found.path, tree, work, found.name)
+        case Stage3(variant, mirror, keyring, stall_s):
+            with fetched_stage3(
+                variant, mirror, keyring, patience=Patience(stall_s), progress=work.progress
+            ) as found:
+                made = unpack_to(found.path, tree, work, found.name)
+        case Minirootfs(branch, architecture, mirror, signers, sha256, stall_s):
+            with fetched_minirootfs(
+                branch,
+                architecture,
+                mirror,
+                signers,
+                sha256=sha256 or "",
+                patience=Patience(stall_s),
+                progress=work.progress,
+            ) as found:
+                made = unpack_to(found.path, tree, work, found.name)
         case EmptyRootfs(architecture):
             busybox = fetch_busybox(architecture, work.progress)
             _make_directory(tree)
@@ -52,10 +83,13 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
     return made
 
 
-def unpack_to(archive: HostPath, tree: HostPath, work: Work) -> Made:
-    """Make ``tree`` what a tar archive has, which was verified as far as it is to be."""
+def unpack_to(archive: HostPath, tree: HostPath, work: Work, name: str = "") -> Made:
+    """Make ``tree`` what a tar archive has, which was verified as far as it is to be.
+
+    ``name`` is what it is called, where its path says nothing to people.
+    """
     _make_directory(tree)
-    text = f"unpacking {os.path.basename(archive)}"
+    text = f"unpacking {name or os.path.basename(archive)}"
 
     def report(done: int, total: int) -> None:
         work.progress(text, done / total if total else None)

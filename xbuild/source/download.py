@@ -51,7 +51,7 @@ class Wanted(Record):
     @property
     def name(self) -> str:
         """Return the last part of the URL's path."""
-        return posixpath.basename(urllib.parse.urlsplit(self.url).path) or self.url
+        return file_name(self.url)
 
 
 class Patience(Record):
@@ -69,6 +69,16 @@ class Downloaded(Record):
     sha256: str
     size_bytes: int
     was_kept: bool
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the URL's path."""
+        return file_name(self.url)
+
+
+def file_name(url: str) -> str:
+    """Return the last part of a URL's path, the whole where it has none."""
+    return posixpath.basename(urllib.parse.urlsplit(url).path) or url
 
 
 @contextlib.contextmanager

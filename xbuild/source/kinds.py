@@ -12,6 +12,7 @@ from typing import Any
 from xbuild.binary.arch import arch_named, host_arch
 from xbuild.errors import UsageError
 from xbuild.record import HostPath, Record
+from xbuild.source import alpine, stage3
 
 _ARCHIVE_ENDINGS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
 _COMPRESSED_ENDINGS = tuple(f".tar.{kind}" for kind in ("gz", "bz2", "xz", "lzma", "zst"))
@@ -22,6 +23,9 @@ class Options(Record):
 
     arch: str | None = None
     sha256: str | None = None
+    mirror: str | None = None
+    keyring: str | None = None
+    stall_s: float | None = None
 
 
 class TarballFile(Record):
@@ -31,13 +35,45 @@ class TarballFile(Record):
     sha256: str | None = None
 
 
+class TarballUrl(Record):
+    """A tar archive that a server has; ``stall_s`` is how long it may be silent."""
+
+    url: str
+    sha256: str | None
+    stall_s: float
+
+
+class Stage3(Record):
+    """The latest stage3 archive of a variant, signed by a key of ``keyring``."""
+
+    variant: str
+    mirror: str
+    keyring: HostPath
+    stall_s: float
+
+
+class Minirootfs(Record):
+    """The latest of Alpine's archives of a branch; signed by a key of ``keyring`` if there is one.
+
+    ``architecture`` is Alpine's name.
+    """
+
+    branch: str
+    architecture: str
+    mirror: str
+    keyring: HostPath | None
+    sha256: str | None
+    stall_s: float
+
+
 class EmptyRootfs(Record):
     """A tree with busybox and its applets; ``architecture`` is Debian's name."""
 
     architecture: str
 
 
-Source = TarballFile | EmptyRootfs
+Source = TarballFile | TarballUrl | Stage3 | Minirootfs | EmptyRootfs
+_STALL_S = 30.0
 
 
 def parse_source(text: str, options: Options) -> Source:
@@ -46,6 +82,8 @@ def parse_source(text: str, options: Options) -> Source:
     parse = _KINDS.get(kind) if colon else None
     if parse is not None:
         return parse(rest, _Taken(text, options))
+    if text.startswith(("https://", "http://")):
+        return _url(text, _Taken(text, options))
     if is_archive_name(text) or "/" in text or os.path.exists(text):
         return _tarball(text, _Taken(text, options))
     raise UsageError(f"Unknown source {text!r}", f"known are {', '.join(FORMS)}")
@@ -72,10 +110,20 @@ class _Taken:
         value: str | None = self._left.pop(field, None)
         return value
 
+    def path_of(self, field: str) -> HostPath | None:
+        """Return an option's value as an absolute path, None where it was not given."""
+        value = self.text_of(field)
+        return None if value is None else HostPath(os.path.abspath(value))
+
+    def stall_s(self) -> float:
+        """Return how long a server may be silent."""
+        value: float = self._left.pop("stall_s", _STALL_S)
+        return value
+
     def finish(self) -> None:
         """Raise UsageError where an option was given that this kind of source has no use for."""
         for field in self._left:
-            name = field.replace("_", "-")
+            name = _NAMES.get(field, field.replace("_", "-"))
             raise UsageError(f"--{name} does not go with {self.text}", "xbuild create --help")
 
 
@@ -83,6 +131,38 @@ def _tarball(path: str, taken: _Taken) -> TarballFile:
     digest = taken.text_of("sha256")
     taken.finish()
     return TarballFile(HostPath(os.path.abspath(path)), parse_sha256(digest))
+
+
+def _url(url: str, taken: _Taken) -> TarballUrl:
+    found = TarballUrl(url, parse_sha256(taken.text_of("sha256")), taken.stall_s())
+    taken.finish()
+    return found
+
+
+def _stage3(variant: str, taken: _Taken) -> Stage3:
+    stage3.release_directory(variant)
+    found = Stage3(
+        variant,
+        taken.text_of("mirror") or stage3.MIRROR,
+        taken.path_of("keyring") or stage3.KEYRING,
+        taken.stall_s(),
+    )
+    taken.finish()
+    return found
+
+
+def _alpine(branch: str, taken: _Taken) -> Minirootfs:
+    name = taken.text_of("arch")
+    found = Minirootfs(
+        alpine.branch_named(branch),
+        alpine.alpine_architecture(host_arch() if name is None else arch_named(name), name),
+        taken.text_of("mirror") or alpine.MIRROR,
+        taken.path_of("keyring"),
+        parse_sha256(taken.text_of("sha256")),
+        taken.stall_s(),
+    )
+    taken.finish()
+    return found
 
 
 def parse_sha256(text: str | None) -> str | None:
@@ -113,5 +193,15 @@ def debian_architecture(name: str | None) -> str:
     return arch.debian
 
 
-_KINDS: dict[str, Callable[[str, _Taken], Source]] = {"rootfs": _rootfs}
-FORMS = ("a tar archive's path", "rootfs:EMPTY")
+_NAMES = {"stall_s": "stall-timeout"}
+_KINDS: dict[str, Callable[[str, _Taken], Source]] = {
+    "alpine": _alpine,
+    "rootfs": _rootfs,
+    "stage3": _stage3,
+}
+FORMS = (
+    "a tar archive's path or URL",
+    "stage3:VARIANT (Gentoo)",
+    "alpine:BRANCH",
+    "rootfs:EMPTY",
+)

@@ -36,6 +36,14 @@ class Signature(Record):
     made_at: int
 
 
+def require_keyring(keyring: HostPath, hint: str) -> None:
+    """Raise SignatureRefused, with this hint, where there is no keyring with keys."""
+    try:
+        _binary_keyring(keyring)
+    except SignatureRefused as error:
+        raise SignatureRefused(error.message, hint) from error
+
+
 def verify_file(
     data: HostPath, signature: bytes, keyring: HostPath, *, what: str = ""
 ) -> Signature:

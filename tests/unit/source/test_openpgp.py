@@ -19,9 +19,6 @@ THEN = "20200102T000000"
 @pytest.fixture(scope="module")
 def keys() -> Iterator[Signer]:
     with signer() as made:
-        for name in ("good", "other"):
-            made.make_key(name)
-        made.make_key("old", when="20200101T000000", days=10)
         yield made
 
 
