@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),
     "setup": ("xbuild.cli.setup", "Get static qemu-user, several versions side by side"),
     "cache": ("xbuild.cli.cache", "Show and delete what xbuild keeps"),
+    "ci": ("xbuild.cli.ci", "Share packages out over the jobs of a CI service"),
     "native": ("xbuild.cli.native", "Make and keep native tools for trees"),
     "binfmt": ("xbuild.cli.binfmt", "List, verify and change this host's binfmt_misc entries"),
     "who": ("xbuild.cli.who", "Show what holds a tree or an image"),

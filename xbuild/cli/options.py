@@ -119,6 +119,13 @@ OPTIONS = (
         "HOST[:PORT][/N],...",
     ),
     Option(
+        ("--jobs-from",),
+        "one",
+        "The same, with the hosts of a file of distcc's [where distcc looks].",
+        "HOSTFILE",
+        implied="default",
+    ),
+    Option(
         ("--binfmt",),
         "one",
         "A private binfmt_misc registry, or the host's [private if the kernel has it].",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xbuild.record import HostPath
 
 USAGE = "xbuild run [OPTIONS] TREE|IMAGE [--] [COMMAND...]"
+_FRONTENDS = frozenset(("ccache", "distcc", "jobs_from"))  # options of cli.frontends
 
 
 def main(arguments: list[str]) -> int:
@@ -37,11 +38,16 @@ def main(arguments: list[str]) -> int:
     if not parsed.target:
         raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
     request = build_request(parsed)
-    frontends = (parsed.one("ccache"), parsed.one("distcc"))
-    if frontends != (None, None):
-        from xbuild.cli.frontends import check_frontends, with_frontends  # off the start path
+    has_frontends = parsed.values.keys() & _FRONTENDS
+    if has_frontends:
+        from xbuild.cli.frontends import (  # off the start path
+            check_frontends,
+            frontends_of,
+            with_frontends,
+        )
 
-        request, notes = with_frontends(request, *frontends)
+        frontends = frontends_of(parsed)
+        request, notes = with_frontends(request, frontends)
         for text in notes:
             note(text)
     if "cache_key" in parsed.flags:
@@ -59,8 +65,8 @@ def main(arguments: list[str]) -> int:
 
     def decide(request: Request) -> Plan:
         plan = plan_request(request, remember=True)
-        if frontends != (None, None):
-            check_frontends(plan, *frontends)
+        if has_frontends:
+            check_frontends(plan, frontends)
         for text in plan.notes:
             note(text)
         return plan

@@ -200,7 +200,7 @@ def _parse_reply(reply: bytes) -> Iterator[tuple[bytes, bytes]]:
 def with_distcc(request: Request, servers: tuple[Server, ...]) -> tuple[Request, tuple[str, ...]]:
     """Return ``request`` with distcc before the compilers, and notes on servers left out.
 
-    A request that has ccache already gets distcc behind it. Without any server it is as it was.
+    A request that has ccache already gets distcc behind it; without a server all is compiled here.
     Raises UsageError, ToolsetError, HostUnable, TargetError.
     """
     choice: Choice = "fast" if request.native == "fast" else "exact"
@@ -216,7 +216,8 @@ def with_distcc(request: Request, servers: tuple[Server, ...]) -> tuple[Request,
     chosen = choose_servers(servers, compilers_key(match.toolset))
     notes = tuple(f"{text}: it is left out" for text in chosen.refused)
     if not chosen.accepted:
-        return request, (*notes, "no distcc server is left: all is compiled here")
+        here = replace(request, native=choice)  # by native tools, as with a server
+        return here, (*notes, "no distcc server is left: all is compiled here")
     jobs = sum(server.slots for server in chosen.accepted) + (os.cpu_count() or 1)
     environment = {
         "DISTCC_HOSTS": " ".join([*map(str, chosen.accepted), f"localhost/{os.cpu_count() or 1}"]),
