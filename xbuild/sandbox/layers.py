@@ -54,6 +54,7 @@ def _layer(stage: Stage, path: HostPath, id_map: IdMap | None, *, recursive: boo
 
 
 def _overlay(
+    stage: Stage,
     lowers: tuple[int, ...],
     writable: tuple[int, str, str] | None,
     *,
@@ -76,13 +77,14 @@ def _overlay(
     # Overlayfs works with the rights of its maker, who must have an id that the idmapped layer has.
     if maker.uid:
         set_filesystem_ids(maker.uid, maker.gid)
-    overlay = mounts.new_mount("overlay", options, _NODEV)
+    layers = (*lowers, *(() if writable is None else writable[:1]))
+    overlay = mounts.new_overlay(stage, options, layers)
     if maker.uid:
         set_filesystem_ids(0, 0)
     if writable is not None and os.statvfs(overlay).f_flag & os.ST_RDONLY:
         # Where it cannot work it does not say so, but allows no changes.
         raise OSError(_linux.EROFS, os.strerror(_linux.EROFS), "overlay")
-    for each in (*lowers, *(() if writable is None else writable[:1])):
+    for each in layers:
         os.close(each)
     return overlay
 
@@ -103,7 +105,9 @@ def _overlay_at(stage: Stage, step: OverlayAt) -> None:
         writable = (layer, upper, os.path.basename(step.work))
     in_user_namespace = step.in_user_namespace
     maker = step.owner
-    overlay = _overlay(tuple(lowers), writable, maker=maker, in_user_namespace=in_user_namespace)
+    overlay = _overlay(
+        stage, tuple(lowers), writable, maker=maker, in_user_namespace=in_user_namespace
+    )
     _linux.mount_setattr(overlay, set_=_linux.MOUNT_ATTR_NOSUID, recursive=False, label=step.target)
     mounts.attach(stage, overlay, step.target)
 
@@ -119,7 +123,7 @@ def _persistent(stage: Stage, step: MountPersistent) -> None:
     writable = (_layer(stage, step.directory, step.id_map), UPPER, WORK)
     in_user_namespace = step.in_user_namespace
     maker = step.owner
-    overlay = _overlay((lower,), writable, maker=maker, in_user_namespace=in_user_namespace)
+    overlay = _overlay(stage, (lower,), writable, maker=maker, in_user_namespace=in_user_namespace)
     mounts.become_view(stage, overlay)
 
 

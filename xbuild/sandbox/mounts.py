@@ -155,13 +155,40 @@ def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     )
     if step.in_user_namespace:
         options += (("userxattr", None),)
-    overlay = new_mount("overlay", options, _linux.MOUNT_ATTR_NODEV)
+    overlay = new_overlay(stage, options, (lower, changes))
     os.close(lower)
     os.close(changes)
     if step.target == "/":
         become_view(stage, overlay)
     else:
         attach(stage, overlay, step.target)
+
+
+def new_overlay(
+    stage: Stage, options: tuple[tuple[str, str | None], ...], layers: tuple[int, ...]
+) -> int:
+    """Return a detached overlay; ``options`` name its ``layers`` by their descriptors.
+
+    Linux before 6.15 takes layers from the mount namespace of the caller alone (clone_private_mount
+    in fs/namespace.c): there they are attached to it for that moment.
+    """
+    try:
+        return new_mount("overlay", options, _linux.MOUNT_ATTR_NODEV)
+    except OSError as error:
+        if error.errno != _linux.EINVAL or not stage.has_own_mounts:
+            raise
+    attached: list[int] = []
+    # Over the root: lookups that begin at "/" still start below.
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for layer in layers:
+            _linux.move_mount(layer, root, label="overlay")
+            attached.append(layer)
+        return new_mount("overlay", options, _linux.MOUNT_ATTR_NODEV)
+    finally:
+        os.close(root)
+        for layer in reversed(attached):
+            _linux.umount2(f"/proc/self/fd/{layer}", _linux.MNT_DETACH)
 
 
 def _sized(size: str | None) -> tuple[tuple[str, str | None], ...]:
