@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from xbuild.errors import ProviderError
@@ -11,8 +12,10 @@ from xbuild.native.fetch import Wanted, fetch_packages, find_packages
 from xbuild.native.programs import Program
 from xbuild.record import HostPath, Record
 from xbuild.source.apt import Apt, Progress
-from xbuild.source.mirror import find_mirrors
+from xbuild.source.mirror import Mirror, find_mirrors
+from xbuild.source.ubuntu import find_ubuntu_mirrors
 from xbuild.tree.distribution import Distribution
+from xbuild.tree.resolve import TreeReader
 
 FRONTENDS = ("ccache", "distcc")
 """Packages that come with every set where the distribution has them: of any revision."""
@@ -52,32 +55,51 @@ class Origin(Protocol):
         """Get what can be got for ``programs``: see Supply."""
 
 
-class DebianOrigin:
-    """The packages of a Debian suite for this host; ``architecture`` is Debian's name of it.
+def origin_of(
+    reader: TreeReader, distribution: Distribution | None, architecture: str
+) -> PackageOrigin:
+    """Return where packages of a tree's distribution come from for a host of ``architecture``.
 
-    Raises ProviderError for a tree of another distribution.
+    Raises ProviderError for a tree of another distribution than Debian and Ubuntu.
     """
+    suite = distribution.codename if distribution is not None else ""
+    if distribution is not None and suite and distribution.id == "debian":
+        return PackageOrigin("Debian", suite, architecture, find_mirrors)
+    if distribution is not None and suite and distribution.id == "ubuntu":
+        return PackageOrigin(
+            "Ubuntu", suite, architecture, lambda: find_ubuntu_mirrors(reader, suite, architecture)
+        )
+    what = distribution.pretty_name if distribution is not None else "unknown distribution"
+    raise ProviderError(
+        f"Cannot fetch native tools for a tree of {what}",
+        "name a tree of matching native tools: xbuild native prepare --provider DIR TARGET",
+    )
 
-    def __init__(self, distribution: Distribution | None, architecture: str) -> None:
-        suite = distribution.codename if distribution is not None else ""
-        if distribution is None or distribution.id != "debian" or not suite:
-            what = distribution.pretty_name if distribution is not None else "unknown distribution"
-            raise ProviderError(
-                f"Cannot fetch native tools for a tree of {what}",
-                "name a tree of matching native tools: xbuild native prepare --provider DIR TARGET",
-            )
+
+class PackageOrigin:
+    """The packages of a suite for this host; ``architecture`` is Debian's name of it."""
+
+    def __init__(
+        self,
+        distribution: str,
+        suite: str,
+        architecture: str,
+        mirrors: Callable[[], tuple[Mirror, ...]],
+    ) -> None:
+        self._distribution = distribution
         self._suite = suite
         self._architecture = architecture
+        self._mirrors = mirrors
 
     @property
     def name(self) -> str:
         """Name the suite."""
-        return f"Debian {self._suite} packages for {self._architecture}"
+        return f"{self._distribution} {self._suite} packages for {self._architecture}"
 
     @property
     def key(self) -> str:
         """Name the suite."""
-        return f"debian {self._suite} {self._architecture}"
+        return f"{self._distribution.lower()} {self._suite} {self._architecture}"
 
     def supply(
         self, programs: tuple[Program, ...], cache: HostPath, work: HostPath, progress: Progress
@@ -100,7 +122,8 @@ class DebianOrigin:
             raise ProviderError(
                 f"No package of {self.name} is of the tree's revision: "
                 + "; ".join(sorted(refused.values())),
-                "upgrade the tree, or set XBUILD_DEBIAN_MIRROR to an archive of its day",
+                f"upgrade the tree, or set XBUILD_{self._distribution.upper()}_MIRROR to an archive"
+                " of its day",
             )
         extra = {f.wanted.name: f.offered[0] for f in found if not f.wanted.revision and f.offered}
         unpacked = HostPath(os.path.join(work, "unpacked"))
@@ -112,9 +135,11 @@ class DebianOrigin:
     def _alternatives(self, cache: HostPath, work: HostPath) -> tuple[Apt, ...]:
         """Return each mirror with the updates that trees are upgraded from, then without."""
         found: list[Apt] = []
-        for mirror in find_mirrors():
+        for mirror in self._mirrors():
+            # Debian's security archive is one of its own, Ubuntu's is in each mirror.
+            of_security = "-security" if self._distribution == "Debian" else ""
             updates = (
-                (f"{mirror.uri}-security", f"{self._suite}-security"),
+                (f"{mirror.uri}{of_security}", f"{self._suite}-security"),
                 (mirror.uri, f"{self._suite}-updates"),
             )
             for also in (updates, ()):

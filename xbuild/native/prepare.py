@@ -18,7 +18,7 @@ from xbuild.native.corpus import corpus_version, prove
 from xbuild.native.fetch import DEBIAN_MACHINES, MULTIARCH
 from xbuild.native.gate import compare_answers, read_specs
 from xbuild.native.installed import read_database
-from xbuild.native.origin import DebianOrigin, Origin
+from xbuild.native.origin import Origin, origin_of
 from xbuild.native.programs import Program, file_digest, find_programs
 from xbuild.native.relocate import Layout
 from xbuild.native.sets import find_by_recipe, publish, unfinished_set
@@ -107,7 +107,7 @@ def _subject(reader: DirectoryReader, survey: Survey, provider: HostPath | None)
             )
         programs = find_programs(reader, database, arch)
         triplet = MULTIARCH.get(database.architecture, "")
-        origin = DebianOrigin(survey.distribution, DEBIAN_MACHINES[machine])
+        origin = origin_of(reader, survey.distribution, DEBIAN_MACHINES[machine])
     if not programs:
         raise ProviderError(
             f"{reader.label} has no program that a native one could stand in for",

@@ -92,6 +92,11 @@ def _try_each(
             except MirrorUnavailable as error:
                 progress(error.message, None)
                 failures.append(error)
+            except PackageUnavailable as error:
+                # What the one before could not serve now may be more than this one ever has.
+                if not failures:
+                    raise
+                progress(error.message, None)
         if pause is None or all(failure.is_offline for failure in failures):
             raise failures[0]
         progress(f"trying again in {pause:.0f} s", None)
@@ -198,7 +203,7 @@ def _explain(apt: Apt, action: str, output: str) -> SourceError:
 def _archive_of(apt: Apt) -> str:
     if apt.mirror is None:
         return "the archives in this host's apt sources"
-    return f"the Debian mirror {apt.mirror.uri}"
+    return f"the {apt.mirror.distribution} mirror {apt.mirror.uri}"
 
 
 def _write_configuration(apt: Apt) -> None:
@@ -235,7 +240,10 @@ def _sources(apt: Apt) -> dict[str, str]:
         return {}
     here = apt.directory
     archives = ((apt.mirror.uri, apt.suite), *apt.also)
-    lines = [f"deb [signed-by={apt.mirror.keyring}] {uri} {suite} main" for uri, suite in archives]
+    lines = [
+        f"deb [signed-by={apt.mirror.keyring}] {uri} {suite} {apt.mirror.components}"
+        for uri, suite in archives
+    ]
     _write(os.path.join(here, "sources.list"), "\n".join((*lines, "")))
     return {
         "Dir::Etc::sourcelist": f"{here}/sources.list",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Callable
 
 from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath, Record
@@ -35,10 +36,12 @@ _INDEX = re.compile(
 
 
 class Mirror(Record):
-    """A copy of Debian's archive, and the keyring that its signatures are checked with."""
+    """A copy of a distribution's archive, and the keyring that its signatures are checked with."""
 
     uri: str
     keyring: HostPath
+    distribution: str = "Debian"
+    components: str = "main"
 
 
 def find_mirrors() -> tuple[Mirror, ...]:
@@ -59,8 +62,12 @@ def find_mirrors() -> tuple[Mirror, ...]:
 
 def debian_bases(print_uris: str) -> tuple[str, ...]:
     """Pick the archives that carry a Debian suite from ``apt-get --print-uris update``."""
+    return _bases(print_uris, DEBIAN_SUITES.__contains__)
+
+
+def _bases(print_uris: str, is_wanted: Callable[[str], bool]) -> tuple[str, ...]:
     found = _INDEX.finditer(print_uris)
-    return tuple(dict.fromkeys(m["base"] for m in found if m["suite"] in DEBIAN_SUITES))
+    return tuple(dict.fromkeys(m["base"] for m in found if is_wanted(m["suite"])))
 
 
 def _find_keyring() -> HostPath:
@@ -74,14 +81,22 @@ def _find_keyring() -> HostPath:
 
 
 def _mirrors_of_apt() -> tuple[str, ...]:
-    command = ["apt-get", "-o", "Debug::NoLocking=true", "--print-uris", "update"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        return listed_bases(DEBIAN_SUITES.__contains__)
     except FileNotFoundError as error:
         raise MirrorUnavailable(
             "Cannot fetch Debian packages: this host has no apt-get", "use a Debian or Ubuntu host"
         ) from error
-    return debian_bases(answer.stdout)
+
+
+def listed_bases(is_wanted: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the archives of the host's apt sources that have a suite that ``is_wanted``.
+
+    Raises FileNotFoundError on a host without apt-get.
+    """
+    command = ["apt-get", "-o", "Debug::NoLocking=true", "--print-uris", "update"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _bases(answer.stdout, is_wanted)
 
 
 def _mirror_of_debootstrap(script: HostPath) -> tuple[str, ...]:
