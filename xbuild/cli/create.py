@@ -15,7 +15,7 @@ from xbuild.errors import NotARootfs
 from xbuild.record import HostPath
 from xbuild.sandbox.mapping import identities_of_new_tree
 from xbuild.source.create import Made, Work, make_tree
-from xbuild.source.kinds import FORMS, Options, parse_source
+from xbuild.source.kinds import FORMS, VARIANTS, Options, parse_source
 from xbuild.source.place import place_beside, settle
 from xbuild.source.unpack import SIZE_LIMIT
 from xbuild.tree.survey import survey
@@ -43,6 +43,12 @@ from xbuild.tree.survey import survey
     metavar="FILE",
     help="The keys whose signatures count [the distribution's, where this host has them].",
 )
+@click.option("--include", metavar="PACKAGE,…", multiple=True, help="Packages to have as well.")
+@click.option(
+    "--variant",
+    type=click.Choice(VARIANTS),
+    help=f"How much of a distribution: see mmdebstrap(1) [{VARIANTS[0]}].",
+)
 @click.option(
     "--stall-timeout",
     metavar="TIME",
@@ -57,7 +63,12 @@ from xbuild.tree.survey import survey
     help="Stop an archive that unpacks to more.",
 )
 def command(
-    target: str, origin: str, stall_timeout: str | None, size_limit: int, **said: str | None
+    target: str,
+    origin: str,
+    include: tuple[str, ...],
+    stall_timeout: str | None,
+    size_limit: int,
+    **said: str | None,
 ) -> int:
     """Make the directory TARGET a root filesystem.
 
@@ -65,7 +76,7 @@ def command(
     are as they should be; an ordinary user's tree has the ids that xbuild run shows as those.
     """
     stall_s = None if stall_timeout is None else read_seconds(stall_timeout, "stall_timeout")
-    source = parse_source(origin, Options(stall_s=stall_s, **said))
+    source = parse_source(origin, Options(stall_s=stall_s, include=include, **said))
     place = HostPath(os.path.realpath(on_host(target)))
     identities = identities_of_new_tree()
     with place_beside(place, identities.outer) as beside:

@@ -19,6 +19,7 @@ from xbuild.record import HostPath, Record
 from xbuild.source.mirror import Mirror
 
 _Answer = TypeVar("_Answer")
+_Alternative = TypeVar("_Alternative")
 Progress = Callable[[str, float | None], None]
 """Told of each stage: one line of text, and how much of it is done (0 to 1) where known."""
 
@@ -65,7 +66,8 @@ def download(
     itself, a broken connection), tries again, with pauses. Raises PackageUnavailable when a suite
     has no such package, SourceError for a full disk, MirrorUnavailable for all else.
     """
-    return _try_each(alternatives, lambda apt: _download_once(apt, packages, progress), progress)
+    _configure(alternatives)
+    return persist(alternatives, lambda apt: _download_once(apt, packages, progress), progress)
 
 
 def available_versions(
@@ -76,19 +78,29 @@ def available_versions(
     Of the first alternative that answers; tries again as ``download`` does. Raises
     MirrorUnavailable.
     """
-    return _try_each(alternatives, lambda apt: _versions_once(apt, packages, progress), progress)
+    _configure(alternatives)
+    return persist(alternatives, lambda apt: _versions_once(apt, packages, progress), progress)
 
 
-def _try_each(
-    alternatives: tuple[Apt, ...], ask: Callable[[Apt], _Answer], progress: Progress
-) -> _Answer:
+def _configure(alternatives: tuple[Apt, ...]) -> None:
     for apt in alternatives:
         _write_configuration(apt)
+
+
+def persist(
+    alternatives: tuple[_Alternative, ...],
+    ask: Callable[[_Alternative], _Answer],
+    progress: Progress,
+) -> _Answer:
+    """Return the first alternative's answer; ask again, with pauses, while all are unavailable.
+
+    Raises MirrorUnavailable, at once where none can be reached.
+    """
     for pause in (*RETRY_DELAYS_S, None):
         failures = []
-        for apt in alternatives:
+        for alternative in alternatives:
             try:
-                return ask(apt)
+                return ask(alternative)
             except MirrorUnavailable as error:
                 progress(error.message, None)
                 failures.append(error)
@@ -147,7 +159,13 @@ def _apt_get(apt: Apt, *arguments: str, progress: Progress | None = None) -> str
     status = ["-o", "APT::Status-Fd=1"] if progress else []
     returned, output = _run(apt, "apt-get", ("-q", "-y", *status, *arguments), progress)
     if returned != 0:
-        raise _explain(apt, arguments[0], output)
+        raise explain_output(
+            output,
+            what=f"{apt.suite} for {apt.architecture}",
+            archive=_archive_of(apt),
+            place=apt.pool,
+            action=f"apt-get {arguments[0]}",
+        )
     return output
 
 
@@ -181,21 +199,22 @@ def _run(
     return process.returncode, "".join(lines)
 
 
-def _explain(apt: Apt, action: str, output: str) -> SourceError:
-    what = f"{apt.suite} for {apt.architecture}"
+def explain_output(
+    output: str, *, what: str, archive: str, place: HostPath, action: str
+) -> SourceError:
+    """Return the error that apt's words tell of: of a suite, an archive, the place for packages."""
     unknown = _UNKNOWN_PACKAGE.search(output)
     if unknown:
         return PackageUnavailable(f"Cannot fetch {what}: {unknown[1]}")
     reasons = [line[3:] for line in output.splitlines() if line.startswith(("E: ", "W: "))]
     reason = reasons[0] if reasons else output.strip()[-200:]
     if any(sign in output for sign in _NO_ROOM):
-        return SourceError(f"Cannot keep packages in {apt.pool}: {reason}", "make room there")
+        return SourceError(f"Cannot keep packages in {place}: {reason}", "make room there")
     if any(sign in output for sign in _OFFLINE):
-        message = f"Cannot reach {_archive_of(apt)}: {reason}"
+        message = f"Cannot reach {archive}: {reason}"
         return MirrorUnavailable(message, "check the network", is_offline=True)
-    archive = _archive_of(apt)
     return MirrorUnavailable(
-        f"{archive[0].upper()}{archive[1:]} does not serve {what} (apt-get {action}): {reason}",
+        f"{archive[0].upper()}{archive[1:]} does not serve {what} ({action}): {reason}",
         "a mirror in the middle of an update is usually whole again after some minutes",
     )
 
@@ -231,7 +250,7 @@ def _write_configuration(apt: Apt) -> None:
         "Acquire::https::Timeout": "30",
     }
     text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
-    _write(os.path.join(here, "apt.conf"), _host_settings() + text)
+    _write(os.path.join(here, "apt.conf"), host_settings() + text)
 
 
 def _sources(apt: Apt) -> dict[str, str]:
@@ -255,7 +274,7 @@ def _sources(apt: Apt) -> dict[str, str]:
     }
 
 
-def _host_settings() -> str:
+def host_settings() -> str:
     """Return the host's own words on reaching its mirror: proxies, certificates, clock checks."""
     answer = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
     return "".join(line + "\n" for line in _HOST_SETTINGS.findall(answer.stdout))

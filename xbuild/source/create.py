@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from xbuild.errors import HostUnable
 from xbuild.record import HostPath, Record, assert_never
 from xbuild.source import unpack
 from xbuild.source.alpine import fetched_minirootfs
+from xbuild.source.bootstrap import bootstrap
 from xbuild.source.download import Patience, Wanted, downloaded
 from xbuild.source.empty import fetch_busybox, make_empty_tree
 from xbuild.source.kinds import (
@@ -15,6 +17,7 @@ from xbuild.source.kinds import (
     Minirootfs,
     Source,
     Stage3,
+    Suite,
     TarballFile,
     TarballUrl,
 )
@@ -57,6 +60,9 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
                 Wanted(url, sha256 or ""), patience=Patience(stall_s), progress=work.progress
             ) as found:
                 made = unpack_to(found.path, tree, work, found.name)
+        case Suite():
+            _require_range(source, work)
+            made = Made(bootstrap(source, HostPath(os.path.dirname(tree)), work.progress))
         case Stage3(variant, mirror, keyring, stall_s):
             with fetched_stage3(
                 variant, mirror, keyring, patience=Patience(stall_s), progress=work.progress
@@ -81,6 +87,15 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
         case _:
             assert_never(source)
     return made
+
+
+def _require_range(source: Suite, work: Work) -> None:
+    if work.identities.kind == "single":
+        raise HostUnable(
+            f"Cannot make {source.name}: its packages have files of several users, and you have one"
+            " user id",
+            "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER; xbuild doctor",
+        )
 
 
 def unpack_to(archive: HostPath, tree: HostPath, work: Work, name: str = "") -> Made:

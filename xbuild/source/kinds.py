@@ -6,14 +6,18 @@ Pure. A source has all that was said about it; how it is obtained is ``create``'
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from xbuild.binary.arch import arch_named, host_arch
 from xbuild.errors import UsageError
 from xbuild.record import HostPath, Record
 from xbuild.source import alpine, stage3
 
+VARIANTS = ("minbase", "essential", "apt", "important", "standard", "buildd")  # mmdebstrap(1)
+_SUITE_NAME = re.compile(r"[a-z][a-z0-9.-]*")
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:=~-]*(/[a-z0-9-]+)?")
 _ARCHIVE_ENDINGS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
 _COMPRESSED_ENDINGS = tuple(f".tar.{kind}" for kind in ("gz", "bz2", "xz", "lzma", "zst"))
 
@@ -26,6 +30,8 @@ class Options(Record):
     mirror: str | None = None
     keyring: str | None = None
     stall_s: float | None = None
+    include: tuple[str, ...] = ()
+    variant: str | None = None
 
 
 class TarballFile(Record):
@@ -72,7 +78,28 @@ class EmptyRootfs(Record):
     architecture: str
 
 
-Source = TarballFile | TarballUrl | Stage3 | Minirootfs | EmptyRootfs
+class Suite(Record):
+    """A release of Debian's or Ubuntu's, configured; ``architecture`` is Debian's name.
+
+    ``variant`` is one of VARIANTS, ``include`` are packages besides. ``mirror`` is a URL, None for
+    what this host knows, as is ``keyring``.
+    """
+
+    distribution: Literal["debian", "ubuntu"]
+    suite: str
+    architecture: str
+    variant: str
+    include: tuple[str, ...] = ()
+    mirror: str | None = None
+    keyring: HostPath | None = None
+
+    @property
+    def name(self) -> str:
+        """Return it as a person writes it."""
+        return f"{self.distribution}:{self.suite}"
+
+
+Source = TarballFile | TarballUrl | Suite | Stage3 | Minirootfs | EmptyRootfs
 _STALL_S = 30.0
 
 
@@ -120,6 +147,11 @@ class _Taken:
         value: float = self._left.pop("stall_s", _STALL_S)
         return value
 
+    def list_of(self, field: str) -> tuple[str, ...]:
+        """Return the values of an option that may be given several times, or with commas."""
+        values: tuple[str, ...] = self._left.pop(field, ())
+        return tuple(name for text in values for name in text.split(",") if name)
+
     def finish(self) -> None:
         """Raise UsageError where an option was given that this kind of source has no use for."""
         for field in self._left:
@@ -137,6 +169,43 @@ def _url(url: str, taken: _Taken) -> TarballUrl:
     found = TarballUrl(url, parse_sha256(taken.text_of("sha256")), taken.stall_s())
     taken.finish()
     return found
+
+
+def _suite_of(distribution: Literal["debian", "ubuntu"]) -> Callable[[str, _Taken], Suite]:
+    def parse(suite: str, taken: _Taken) -> Suite:
+        found = Suite(
+            distribution,
+            suite,
+            debian_architecture(taken.text_of("arch")),
+            taken.text_of("variant") or VARIANTS[0],
+            taken.list_of("include"),
+            parse_mirror(taken.text_of("mirror")),
+            taken.path_of("keyring"),
+        )
+        taken.finish()
+        _check_suite(found)
+        return found
+
+    return parse
+
+
+def _check_suite(suite: Suite) -> None:
+    if not _SUITE_NAME.fullmatch(suite.suite):
+        raise UsageError(f"{suite.suite!r} is no suite", f"such as {suite.distribution}:stable")
+    if suite.variant not in VARIANTS:
+        raise UsageError(f"Unknown variant {suite.variant!r}", f"known are {', '.join(VARIANTS)}")
+    for name in suite.include:
+        if not _PACKAGE_NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no package's name", "--include NAME[,NAME]")
+
+
+def parse_mirror(text: str | None) -> str | None:
+    """Return a mirror's URL. Raises UsageError for what is none, as apt's lines are."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"(https?|file|copy)://?[^\s\[\]\"']+", text):
+        raise UsageError(f"{text!r} is no mirror", "give its URL: https://…")
+    return text
 
 
 def _stage3(variant: str, taken: _Taken) -> Stage3:
@@ -196,11 +265,15 @@ def debian_architecture(name: str | None) -> str:
 _NAMES = {"stall_s": "stall-timeout"}
 _KINDS: dict[str, Callable[[str, _Taken], Source]] = {
     "alpine": _alpine,
+    "debian": _suite_of("debian"),
     "rootfs": _rootfs,
     "stage3": _stage3,
+    "ubuntu": _suite_of("ubuntu"),
 }
 FORMS = (
     "a tar archive's path or URL",
+    "debian:SUITE",
+    "ubuntu:SUITE",
     "stage3:VARIANT (Gentoo)",
     "alpine:BRANCH",
     "rootfs:EMPTY",

@@ -49,7 +49,7 @@ def find_mirrors() -> tuple[Mirror, ...]:
 
     Raises MirrorUnavailable when the host has no Debian keyring or names no Debian mirror.
     """
-    keyring = _find_keyring()
+    keyring = find_keyring()
     named = os.environ.get(MIRROR_VARIABLE)
     uris = [named] if named else [*_mirrors_of_apt(), *_mirror_of_debootstrap(DEBOOTSTRAP)]
     if not uris:
@@ -70,7 +70,8 @@ def _bases(print_uris: str, is_wanted: Callable[[str], bool]) -> tuple[str, ...]
     return tuple(dict.fromkeys(m["base"] for m in found if is_wanted(m["suite"])))
 
 
-def _find_keyring() -> HostPath:
+def find_keyring() -> HostPath:
+    """Return the file with Debian's archive keys. Raises MirrorUnavailable."""
     for keyring in KEYRINGS:
         if os.path.exists(keyring):
             return keyring
