@@ -1,0 +1,128 @@
+"""Command lines of xbuild that documents show, parsed by the real parsers."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tests.installation import CHECKOUT
+from xbuild.cli import options
+from xbuild.cli.exec import EXEC_OPTIONS
+from xbuild.cli.group import xbuild
+from xbuild.cli.manual import walk_commands
+from xbuild.cli.start import START_OPTIONS
+from xbuild.record import Record
+
+DOCUMENTS = (Path(CHECKOUT) / "README.md", *sorted((Path(CHECKOUT) / "docs").glob("*.md")))
+COMMANDS = {" ".join(path[1:]): command for path, command in walk_commands(xbuild)}
+"""Each command by the words after ``xbuild``; "" is xbuild itself."""
+
+_OWN_PARSERS = {
+    "run": options.OPTIONS,
+    "exec": EXEC_OPTIONS,
+    "start": START_OPTIONS,
+    "hold": START_OPTIONS,
+    "unit": START_OPTIONS,
+}
+_WHOLE_IN_TEXT = ("migration.md",)
+_FENCE = re.compile(r"^```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+_INLINE = re.compile(r"`([^`\n]+)`")
+_ENDS = frozenset(("|", "||", "&", "&&", ";", ">", ">>", "<", "<<", "2>", ")"))
+_BEFORE = frozenset(("$", "#", "sudo", "exec", "if", "!", "-"))
+
+
+class Shown(Record):
+    """A command line that a document shows: the words after ``xbuild``.
+
+    One in running text need not be whole: `xbuild commit` names the command.
+    """
+
+    document: str
+    words: tuple[str, ...]
+    is_whole: bool
+
+    def __str__(self) -> str:
+        return f"{self.document}: xbuild {shlex.join(self.words)}"
+
+
+def shown_commands(document: Path) -> Iterator[Shown]:
+    """Yield the command lines of a document's code blocks and of its text."""
+    text = document.read_text(encoding="utf-8")
+    for block in _FENCE.finditer(text):
+        for line in block["body"].replace("\\\n", " ").splitlines():
+            yield from _commands_of(document.name, line, is_whole=True)
+    is_whole = document.name in _WHOLE_IN_TEXT
+    for span in _INLINE.findall(_FENCE.sub("", text)):
+        if span.startswith(("xbuild ", "sudo xbuild ")) and not re.search(r"[|…\[]", span):
+            yield from _commands_of(document.name, span, is_whole=is_whole)
+
+
+def inline_options(document: Path) -> set[str]:
+    """Return the options that stand by themselves in a document's text: ``--bind``."""
+    text = _FENCE.sub("", document.read_text(encoding="utf-8"))
+    spans = (span for span in _INLINE.findall(text) if span.startswith("--"))
+    return {re.split(r"[ =|\[,]", span)[0] for span in spans}
+
+
+def known_options() -> set[str]:
+    """Return the names of the options of all commands."""
+    found = {name for option in options.OPTIONS for name in option.names}
+    for command in COMMANDS.values():
+        for parameter in command.get_params(click.Context(command)):
+            found.update(parameter.opts)
+            found.update(parameter.secondary_opts)
+    return found
+
+
+def parse(shown: Shown) -> str:
+    """Parse a command line; return the command that it calls. Raises UsageError, ClickException."""
+    name, rest = _split(shown.words)
+    if name in _OWN_PARSERS:
+        rest = [word for word in rest if word != "--openrc"] if name == "unit" else rest
+        options.parse(rest, _OWN_PARSERS[name])
+        return name
+    command = COMMANDS[name]
+    if isinstance(command, click.Group) and not shown.is_whole and not rest:
+        return name
+    if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        raise click.UsageError(f"no command {rest[0]!r} in {name!r}")
+    try:
+        with contextlib.suppress(click.exceptions.Exit):  # --help, --version
+            command.make_context(name, rest)
+    except click.MissingParameter:
+        if shown.is_whole:
+            raise
+    return name
+
+
+def _split(words: tuple[str, ...]) -> tuple[str, list[str]]:
+    name = ""
+    for position, word in enumerate(words):
+        longer = f"{name} {word}".strip()
+        if longer not in COMMANDS:
+            return name, list(words[position:])
+        name = longer
+    return name, []
+
+
+def _commands_of(document: str, line: str, *, is_whole: bool) -> Iterator[Shown]:
+    """Yield the calls of xbuild in a line of shell: at its start, and behind && and the like."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:
+        return  # output, not a command
+    start = True
+    for position, word in enumerate(words):
+        if word == "xbuild" and start:
+            rest = words[position + 1 :]
+            end = next((n for n, each in enumerate(rest) if each in _ENDS), len(rest))
+            if not any(each.startswith("[") for each in rest[:end]):  # a synopsis
+                yield Shown(document, tuple(rest[:end]), is_whole)
+        start = (start and (word in _BEFORE or "=" in word)) or word in _ENDS

@@ -1,0 +1,87 @@
+"""What documents show is what the program takes; what the program has, documents tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.documented import (
+    COMMANDS,
+    DOCUMENTS,
+    Shown,
+    inline_options,
+    known_options,
+    parse,
+    shown_commands,
+)
+from xbuild.errors import UsageError
+
+OF_OTHERS = {"--architecture", "--variants"}  # bench.native's
+OF_TOOLS_BEFORE = "migration.md"
+SHOWN = [shown for document in DOCUMENTS for shown in shown_commands(document)]
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=str)
+def test_shown_command_is_understood(shown: Shown) -> None:
+    try:
+        parse(shown)
+    except (UsageError, click.ClickException) as error:
+        pytest.fail(f"{shown}: {getattr(error, 'message', error)}", pytrace=False)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [document for document in DOCUMENTS if document.name != OF_TOOLS_BEFORE],
+    ids=lambda document: document.name,
+)
+def test_options_that_text_names_exist(document: Path) -> None:
+    assert sorted(inline_options(document) - known_options() - OF_OTHERS) == []
+
+
+def test_migration_answers_every_row() -> None:
+    (page,) = (document for document in DOCUMENTS if document.name == OF_TOOLS_BEFORE)
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    answers = [row.rpartition(" | ")[2] for row in rows if " | xbuild |" not in row]
+    known = ("`xbuild ", "`sudo xbuild ", "not needed", "profile")
+    assert len(answers) > 60
+    assert [answer for answer in answers if not any(word in answer for word in known)] == [
+        "---|"
+    ] * 0
+
+
+def test_every_command_is_shown_somewhere() -> None:
+    called = {_called(shown) for shown in SHOWN}
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    missing = [name for name in COMMANDS if name not in called and f"xbuild {name}" not in text]
+    groups = [name for name, command in COMMANDS.items() if isinstance(command, click.Group)]
+    assert sorted(set(missing) - set(groups)) == []
+
+
+def test_wrong_command_lines_are_found(tmp_path: Path) -> None:
+    """The test itself: what it reads from a document, and that it can fail."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```\n$ sudo xbuild run --nonsense ~/pi -- ls # why\nxbuild: an error\n"
+        "$ A=1 xbuild ps && xbuild image grown pi.img | cat\n```\nand `xbuild stop pi`, `--bin`.\n"
+    )
+    shown = list(shown_commands(page))
+    assert [each.words for each in shown] == [
+        ("run", "--nonsense", "~/pi", "--", "ls"),
+        ("ps",),
+        ("image", "grown", "pi.img"),
+        ("stop", "pi"),
+    ]
+    assert parse(shown[1]) == "ps"
+    for wrong in (shown[0], shown[2]):
+        with pytest.raises((UsageError, click.UsageError)):
+            parse(wrong)
+    assert inline_options(page) - known_options() == {"--bin"}
+
+
+def _called(shown: Shown) -> str:
+    try:
+        return parse(shown)
+    except (UsageError, click.ClickException):
+        return ""
