@@ -84,6 +84,15 @@ def message_socket() -> int:
     return _linux.socket(AF_UNIX, SOCK_SEQPACKET | os.O_NONBLOCK)
 
 
+def pair() -> tuple[int, int]:
+    """Return two sockets for messages that are connected (socketpair(2))."""
+    ends = _Memory(bytes(8))
+    kind = SOCK_SEQPACKET | os.O_CLOEXEC
+    _linux.checked(_linux.libc_function("socketpair", 4)(AF_UNIX, kind, 0, ends.address))
+    one, other = unpack("2i", ends.content())
+    return one, other
+
+
 def listen_at(fd: int, path: str) -> None:
     """Have a socket listen at a new file, to which only its owner can connect. Raises OSError."""
     os.fchmod(fd, 0o600)  # what is made by bind(2) has the socket's own mode, whatever the umask is
@@ -133,10 +142,23 @@ def receive(fd: int) -> tuple[bytes, tuple[int, ...]]:
 
     Raises BlockingIOError where there is none yet.
     """
+    return _receive(fd, MSG_DONTWAIT)
+
+
+def receive_patiently(fd: int) -> tuple[bytes, tuple[int, ...]]:
+    """Do the same, but wait for it, whatever signals come."""
+    while True:
+        try:
+            return _receive(fd, 0)
+        except InterruptedError:
+            continue
+
+
+def _receive(fd: int, how: int) -> tuple[bytes, tuple[int, ...]]:
     content = _Memory(bytes(_MESSAGE_BYTES))
     control = _Memory(bytes(_CONTROL_BYTES + _DESCRIPTORS * 4))
     message = _header(content, control)
-    flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC
+    flags = how | MSG_CMSG_CLOEXEC
     size = _linux.checked(_linux.libc_function("recvmsg", 3)(fd, message.address, flags))
     filled = unpack(_HEADER, message.content())[5]
     descriptors: tuple[int, ...] = ()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap, Plan
     from xbuild.sandbox.channel import Reports
     from xbuild.sandbox.disks import AttachedDisk
+    from xbuild.sandbox.entry import Handover
     from xbuild.sandbox.terminal import ConsoleSender
 else:
     import _signal as signal  # signal itself imports enum
@@ -44,7 +45,8 @@ class Lines:
     """What a run's children were given: how to report, and to whom to hand a terminal.
 
     ``ending`` carries a report from the end of the run, where there is something to write back.
-    At ``control`` those ask who join, -1 where nobody can; ``locks`` are kept open to the end.
+    By ``handover`` process 1 gets its entry in the list, if it is to have one; ``locks`` are kept
+    open to the end.
     On ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
     are where process 1 gets what is copied in, and puts what is copied out. ``outputs`` become the
     command's descriptors 1 and 2, where they are not -1.
@@ -55,7 +57,7 @@ class Lines:
         reports: Reports,
         console: ConsoleSender | None,
         ending: Reports | None = None,
-        control: int = -1,
+        handover: Handover | None = None,
         locks: tuple[int, ...] = (),
         network: int = -1,
         copies: tuple[int, int] = (-1, -1),
@@ -64,7 +66,7 @@ class Lines:
         self.reports = reports
         self.console = console
         self.ending = ending
-        self.control = control
+        self.handover = handover
         self.locks = locks
         self.network = network
         self.copies = copies
@@ -88,10 +90,12 @@ class Lines:
         self.reports.close_sender()
         if self.console is not None:
             self.console.close()
-        for fd in {self.control, self.network, *self.copies, *self.outputs}:
+        if self.handover is not None:
+            self.handover.close()
+        for fd in {self.network, *self.copies, *self.outputs}:
             if fd >= 0:
                 os.close(fd)
-        self.control = self.network = -1
+        self.network = -1
         self.copies = self.outputs = (-1, -1)
 
 

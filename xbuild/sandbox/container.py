@@ -90,7 +90,7 @@ class Container:
                 Reports(),
                 console,
                 ending,
-                standing.control,
+                standing.handover,
                 standing.locks,
                 network.descriptor,
                 porter.lines,
@@ -101,7 +101,7 @@ class Container:
                     watched = self._start(lines)
                 try:
                     forwarding.begin(watched.pid)
-                    standing.listen()
+                    standing.enlist()
                     lines.close_here()
                     network.serve()
                     with self._limited_time(watched.pid) as deadline:

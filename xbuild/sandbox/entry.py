@@ -61,7 +61,7 @@ def _make_directory(path: str) -> None:
 
 
 class Entry:
-    """This process's own entry. ``control`` will listen; ``name`` is what became of the name."""
+    """This process's own entry. ``control`` listens; ``name`` is what became of the name."""
 
     def __init__(self, step: Enlist, plan: Plan) -> None:
         """Make it. Raises NameTaken, OSError."""
@@ -76,28 +76,21 @@ class Entry:
         except (OSError, NameTaken):
             os.close(self._directory)
             raise
+        self._remove(self.name + CONTROL)  # of one that was killed
         try:
             self.control = _unix.message_socket()
+            _unix.listen_at(self.control, self.socket_path(CONTROL))
         except OSError:
             self.end(None)
             raise
-
-    def listen(self) -> None:
-        """Let ``control`` be found. Raises OSError.
-
-        To be called when process 1 has it: that has its own work until it is asked, and making the
-        file takes as long as many of its mounts.
-        """
-        self._remove(self.name + CONTROL)  # of one that was killed
-        _unix.listen_at(self.control, self.socket_path(CONTROL))
 
     def socket_path(self, suffix: str) -> str:
         """Return a path short enough for a socket's address, however deep the directory is."""
         return f"/proc/self/fd/{self._directory}/{self.name}{suffix}"
 
-    def descriptors(self) -> tuple[int, ...]:
-        """Return what process 1 keeps, that the entry be locked as long as it lives."""
-        return (self._fd,)
+    def descriptors(self) -> tuple[int, int]:
+        """Return what process 1 keeps: the lock on the entry, for as long as it lives; control."""
+        return (self._fd, self.control)
 
     def end(self, status: int | None) -> None:
         """Remove it; those who wait read the exit status in the file that they have open."""
@@ -172,56 +165,75 @@ def remove_stale(directory: int, name: str) -> bool:
     return True
 
 
+class Handover:
+    """How process 1 gets the entry, which is made while it assembles the view."""
+
+    def __init__(self) -> None:
+        self._launchers, self._first = _unix.pair()
+
+    def give(self, entry: Entry | None) -> None:
+        """Let process 1 start the command, be it listed or not."""
+        _unix.send(self._launchers, b"\0", () if entry is None else entry.descriptors())
+        if entry is not None:
+            os.close(entry.control)
+        self.close()
+
+    def take(self) -> tuple[int, int]:
+        """Wait for it in process 1; returns the descriptors of its lock and of control, or -1.
+
+        There is nothing to wait for when the launcher has died: process 1 dies with it.
+        """
+        _, descriptors = _unix.receive_patiently(self._first)
+        self.close()
+        return (descriptors[0], descriptors[1]) if descriptors else (-1, -1)
+
+    def close(self) -> None:
+        """Let go of both ends in this process; a second call does nothing."""
+        for fd in {self._launchers, self._first} - {-1}:
+            os.close(fd)
+        self._launchers = self._first = -1
+
+
 class Standing:
     """What the launcher has for a run's whole life: a lock on the tree, and an entry.
 
-    ``control`` is where those ask who join, -1 where nobody can; ``locks`` are to be kept open by
-    process 1. ``status``: how the run ended, once that is known.
+    ``locks`` are to be kept open by process 1; by ``handover`` it gets the entry, None where there
+    will be none. ``status``: how the run ended, once that is known.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._entry: Entry | None = None
-        self._tree_locks: tuple[int, ...] = ()
-        self.control = -1
+        self.locks: tuple[int, ...] = ()
+        self.handover: Handover | None = None
         self.status: int | None = None
 
     def __enter__(self) -> Standing:
-        """Take both. Raises TreeLocked, NameTaken, SetupFailed."""
+        """Take the lock. Raises TreeLocked, SetupFailed."""
         for step in self._plan.steps:
             if isinstance(step, LockTree):
-                self._tree_locks = lock_tree(step)
+                self.locks = lock_tree(step)
             elif isinstance(step, Enlist):
-                self._enlist(step)
+                self.handover = Handover()
         return self
 
-    def _enlist(self, step: Enlist) -> None:
+    def enlist(self) -> None:
+        """List the container, while its process 1 has its own work: on a disk, both take as long.
+
+        Raises NameTaken, SetupFailed.
+        """
+        if self.handover is None:
+            return
+        step = next(step for step in self._plan.steps if isinstance(step, Enlist))
         try:
             self._entry = Entry(step, self._plan)
-        except NameTaken:
-            self.__exit__()
-            raise
         except OSError as error:
-            self._do_without(step, error)
-        else:
-            self.control = self._entry.control
-
-    def _do_without(self, step: Enlist, error: OSError) -> None:
-        if step.is_required:  # a run that nobody named can do without
-            raise SetupFailed(
-                f"Cannot list the container in {state_directory()}: {error.strerror}",
-                "nobody but you may write to it, and its file system must have locks",
-            ) from error
-
-    def listen(self) -> None:
-        """Let those who join find it, once process 1 is there. Raises SetupFailed."""
-        for step in self._plan.steps:
-            if self._entry is not None and isinstance(step, Enlist):
-                try:
-                    self._entry.listen()
-                except OSError as error:
-                    self.withdraw()
-                    self._do_without(step, error)
+            if step.is_required:  # a run that nobody named can do without
+                raise SetupFailed(
+                    f"Cannot list the container in {state_directory()}: {error.strerror}",
+                    "nobody but you may write to it, and its file system must have locks",
+                ) from error
+        self.handover.give(self._entry)
 
     def withdraw(self) -> None:
         """List it no more, while the kernel takes it apart."""
@@ -233,16 +245,12 @@ class Standing:
         """The entry; None where none could be made."""
         return self._entry
 
-    @property
-    def locks(self) -> tuple[int, ...]:
-        """Return what process 1 keeps open, so that all is held until nothing is left of it."""
-        entry = () if self._entry is None else self._entry.descriptors()
-        return (*self._tree_locks, *entry)
-
     def __exit__(self, *_exception: object) -> None:
+        if self.handover is not None:
+            self.handover.close()
         if self._entry is not None:
             self._entry.end(self.status)
-        for fd in self._tree_locks:
+        for fd in self.locks:
             os.close(fd)
 
 

@@ -44,12 +44,13 @@ def wait_for(pid: int) -> int:
 def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
-    kept = _kept_to_the_end(stage, lines)
+    lock, control = (-1, -1) if lines.handover is None else lines.handover.take()
+    kept = {*_kept_to_the_end(stage, lines), lock, control}
     guest = stage.guest_init
     waiting = () if guest is None else guest.descriptors()
     close_all_but({*kept, *reporting, *waiting, *lines.outputs, *_descriptors_of(lines)})
     signals.hold_back_for_init()
-    service = Service(lines.control, command)
+    service = Service(control, command)
     child = 0 if command.is_only_held else _start(command, guest, lines, index)
     close_all_but({*_descriptors_of(lines), *kept, *waiting})
     _linux.prctl_name(b"xbuild-init")
@@ -77,7 +78,7 @@ def _start(command: Exec, guest: GuestInit | None, lines: Lines, index: int) -> 
 
 
 def _kept_to_the_end(stage: Stage, lines: Lines) -> set[int]:
-    kept = {stage.binfmt, lines.control, *lines.locks}
+    kept = {stage.binfmt, *lines.locks}
     if stage.disk is not None:
         kept |= stage.disk.descriptors()
     kept |= stage.kept
