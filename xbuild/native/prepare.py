@@ -94,10 +94,12 @@ def _subject(reader: DirectoryReader, survey: Survey, provider: HostPath | None)
         raise ProviderError(f"{reader.label} is of this host's own architecture: nothing to do")
     if machine not in DEBIAN_MACHINES:
         raise ProviderError(f"Native tools are not known for hosts of {machine}")
+    if provider is None and survey.distribution is not None and survey.distribution.id == "gentoo":
+        provider = HostPath("/")  # where crossdev puts its toolchains
     if provider is not None:
         from xbuild.native.provider import open_provider
 
-        origin, programs, triplet = open_provider(reader, arch, provider)
+        origin, programs, triplet = open_provider(reader, arch, provider, machine)
     else:
         database = read_database(reader)
         if database is None:

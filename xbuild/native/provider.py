@@ -7,14 +7,17 @@ All else is left to the corpus.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import stat
 
-from xbuild.binary.arch import Arch
+from xbuild.binary.arch import Arch, arch_named
 from xbuild.binary.elf import SNIFF_BYTES, sniff
-from xbuild.errors import ProviderUnsuitable, TargetError
+from xbuild.errors import ProviderUnsuitable, TargetError, ToolRefused
 from xbuild.native.fetch import Wanted
+from xbuild.native.gate import check_configuration
+from xbuild.native.gcc import configuration
 from xbuild.native.origin import Supply
 from xbuild.native.programs import Program, file_digest
 from xbuild.native.roles import Role, role_of_binutils, role_of_compiler
@@ -24,6 +27,7 @@ from xbuild.tree.resolve import DirectoryReader
 
 _PACKAGE = "provider"
 _LISTING_LIMIT = 10_000  # names in a directory
+_LIMIT = 512 << 20  # bytes of a program
 _GCC_TOPS = ("usr/libexec/gcc", "usr/lib/gcc", "usr/lib64/gcc")
 
 
@@ -57,30 +61,72 @@ class DirectoryOrigin:
 
 
 def open_provider(
-    reader: DirectoryReader, arch: Arch, provider: HostPath
+    reader: DirectoryReader, arch: Arch, provider: HostPath, machine: str
 ) -> tuple[DirectoryOrigin, tuple[Program, ...], str]:
     """Return the origin, the tree's programs that it may have, and GCC's name of the target.
 
-    Raises ProviderUnsuitable where the tree has no GCC, or the directory none for its target.
+    ``machine`` is the host's name. Raises ProviderUnsuitable where the tree has no GCC, or the
+    directory none that is the tree's own but for where it runs.
     """
     compilers = _compilers(reader, arch)
     if not compilers:
         raise ProviderUnsuitable(f"{reader.label} has no GCC below {', '.join(_GCC_TOPS)}")
     triplet, version = compilers[0][1], compilers[0][2]
     programs = [*_gcc_programs(reader, arch, compilers), *_tools(reader, arch, triplet, version)]
+    _check_compilers(reader, provider, machine, [p for p in programs if p.path.endswith("/cc1")])
     present = [
         os.path.join(provider, path)
         for program in programs
         for path in program.natives
         if os.path.isfile(os.path.join(provider, path))
     ]
-    if not any("/gcc" in path and path.endswith("/cc1") for path in present):
-        raise ProviderUnsuitable(
-            f"{provider} has no GCC {version} for {triplet}",
-            "crossdev, or a chroot with the distribution's cross compiler, makes one",
-        )
     identity = [f"{path} {_identity(path)}" for path in sorted(present)]
     return DirectoryOrigin(provider, _digest(identity)), tuple(programs), triplet
+
+
+def _check_compilers(
+    reader: DirectoryReader, provider: HostPath, machine: str, wanted: list[Program]
+) -> None:
+    """Raise ProviderUnsuitable unless the directory has one of the C compilers ``wanted``."""
+    reasons = []
+    for program in wanted:
+        found = [p for p in program.natives if os.path.isfile(os.path.join(provider, p))]
+        if not found:
+            continue
+        native = os.path.join(provider, found[0])
+        with open(native, "rb") as file:
+            content = file.read()
+        ident = sniff(content[:SNIFF_BYTES])
+        if ident is None or not arch_named(machine).admits(ident):
+            reasons.append(f"{native} is no program of this host ({machine})")
+            continue
+        try:
+            check_configuration(
+                configuration(reader.read(program.path, _LIMIT)), configuration(content)
+            )
+        except ToolRefused as error:
+            reasons.append(f"{native} is {error.message}")
+            continue
+        return
+    targets = ", ".join(f"GCC {version} for {target}" for target, version in _offered(provider))
+    versions = " or ".join(f"GCC {program.gcc} for {_target(program)}" for program in wanted)
+    raise ProviderUnsuitable(
+        "; ".join(reasons)
+        or f"{provider} has no {versions}" + (f", but {targets}" if targets else ""),
+        "crossdev, or a chroot with the distribution's cross compiler, makes one",
+    )
+
+
+def _target(program: Program) -> str:
+    return os.path.basename(os.path.dirname(os.path.dirname(program.path)))
+
+
+def _offered(provider: HostPath) -> list[tuple[str, str]]:
+    """Return (target, version) of each GCC of the directory, for people."""
+    tops = (*_GCC_TOPS, *(top.replace("/gcc", "/gcc-cross") for top in _GCC_TOPS))
+    pattern = "/*/*/cc1"
+    places = (path for top in tops for path in glob.glob(f"{glob.escape(provider)}/{top}{pattern}"))
+    return sorted({(parts[-3], parts[-2]) for parts in (path.split("/") for path in places)})
 
 
 def _compilers(reader: DirectoryReader, arch: Arch) -> list[tuple[str, str, str]]:
