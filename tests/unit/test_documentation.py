@@ -18,7 +18,10 @@ from tests.documented import (
 )
 from xbuild.errors import UsageError
 
-OF_OTHERS = {"--architecture", "--variants"}  # bench.native's
+OF_OTHERS = {
+    *("--architecture", "--variants"),  # bench.native's
+    "--enable-poison-system-directories",  # of GCC's configure
+}
 OF_TOOLS_BEFORE = "migration.md"
 SHOWN = [shown for document in DOCUMENTS for shown in shown_commands(document)]
 
