@@ -79,9 +79,13 @@ class ProfileError(UsageError):
 
 
 class TimedOut(XbuildError):
-    """The run was ended because its time was up."""
+    """The run was ended because its time was up; ``is_idle``: because nothing moved."""
 
     exit_status = EXIT_TIMEOUT
+
+    def __init__(self, message: str, hint: str = "", *, is_idle: bool = False) -> None:
+        super().__init__(message, hint)
+        self.is_idle = is_idle
 
 
 class TreeLocked(XbuildError):

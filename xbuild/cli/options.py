@@ -177,6 +177,16 @@ OPTIONS = (
         "FILE|-|FD",
         in_profile=False,
     ),
+    Option(
+        ("--explain",),
+        "nothing",
+        "Look at the output as well to explain a failure; it then passes through xbuild.",
+    ),
+    Option(
+        ("--retry",),
+        "nothing",
+        "When it fails: again, without ASLR, on one processor, by other versions of qemu.",
+    ),
     Option(("--no-sync",), "nothing", "Make fsync and its like do nothing: for disposable work."),
     Option(
         ("--name",), "one", "Be called so by xbuild ps, exec, stop [from the tree's name].", "NAME"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from xbuild import __version__
 from xbuild.cli import ci_marks
+from xbuild.cli.explained import explained
 from xbuild.cli.output import note
 from xbuild.errors import EXIT_FAILED, EXIT_SIGNAL_BASE, UsageError, XbuildError
 from xbuild.plan.piping import with_pipes, without_terminal
@@ -174,6 +175,7 @@ def run_reported(
     service = None if choice == "off" else ci_marks.service_of(choice, os.environ)
     reporting = Reporting(_open_events(parsed), service)
     tap, container = reporting.tap(), None
+    explanations: tuple[str, ...] = ()
     status, failure = EXIT_FAILED, None
     reporting.begin(request)
     try:
@@ -181,6 +183,7 @@ def run_reported(
         reporting.planned(plan)
         container = TappedContainer(plan, tap, reporting)
         status = run(container)
+        explanations = explained(plan, status, tap.tail())
     except XbuildError as error:
         status, failure = error.exit_status, error
         raise
@@ -189,6 +192,8 @@ def run_reported(
         raise
     finally:
         for text in () if container is None else container.remarks:
+            reporting.remark(text)
+        for text in explanations:
             reporting.remark(text)
         reporting.end(request, container, tap, status, failure)
     return status

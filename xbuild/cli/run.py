@@ -13,12 +13,23 @@ from xbuild.sandbox.container import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     import click
 
     from xbuild.cli.options import Parsed
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Plan
     from xbuild.record import HostPath
+
+    Decide: TypeAlias = Callable[[Request], Plan]
+    Run: TypeAlias = Callable[[Container], int]
+
+# 128 and the signals by which emulated programs, and qemu, crash: these speak without any output.
+_TELLING = (128 + 4, 128 + 7, 128 + 8, 128 + 11)
+# 128 and those by which somebody ends what runs: SIGHUP, INT, QUIT, KILL, PIPE and TERM.
+_WANTED = (128 + 1, 128 + 2, 128 + 3, 128 + 9, 128 + 13, 128 + 15)
 
 USAGE = "xbuild run [OPTIONS] TREE|IMAGE [--] [COMMAND...]"
 _FRONTENDS = frozenset(("ccache", "distcc", "jobs_from"))  # options of cli.frontends
@@ -57,9 +68,13 @@ def main(arguments: list[str]) -> int:
         return 0
     is_reported = _is_reported(parsed)
     if is_reported:
-        from xbuild.cli.reported import run_reported, with_output_seen  # off the start path
+        from xbuild.cli.reported import with_output_seen  # off the start path
 
         request = with_output_seen(request, parsed)
+    elif parsed.flags & {"explain", "retry"}:
+        from xbuild.plan.piping import with_pipes  # off the start path
+
+        request = with_pipes(request)
     if "dry_run" in parsed.flags:
         return print_plan(request, parsed)
 
@@ -72,12 +87,32 @@ def main(arguments: list[str]) -> int:
         return plan
 
     run = _run_certified if "certify" in parsed.flags else Container.run
-    if is_reported:
+    if "retry" in parsed.flags:
+        from xbuild.cli.retry import climb  # off the start path
+
+        return climb(request, parsed, decide, run)
+    return run_once(request, parsed, decide, run)
+
+
+def run_once(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
+    """Plan by ``decide``, have ``run`` run it, and tell of it as asked.
+
+    Raises XbuildError subclasses.
+    """
+    if _is_reported(parsed):
+        from xbuild.cli.reported import run_reported  # off the start path
+
         return run_reported(request, parsed, decide, run)
-    container = _container(decide(request))
+    plan = decide(request)
+    container = _container(plan)
     status = run(container)
     for text in container.remarks:
         note(text)
+    is_telling = container.last_output or status in _TELLING
+    if status and is_telling and status not in _WANTED and request.command:
+        from xbuild.cli.explained import say  # off the start path
+
+        say(plan, status, container.last_output)
     return status
 
 

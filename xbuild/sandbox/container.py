@@ -48,6 +48,7 @@ class Container:
         self.target = plan.target
         self._reserve = -1
         self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
+        self.last_output = b""  # of the command, where a terminal or a tap has shown it to us
 
     def run(self) -> int:
         """Run the command and return its exit status, 128+N after signal N.
@@ -146,6 +147,7 @@ class Container:
         del lines, standing
         if console is not None:
             console.run(watched.has_ended)
+            self.last_output = console.last_output()
 
     def _limited_time(self, pid: int) -> Deadline | _Forever:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)

@@ -40,11 +40,17 @@ class Activity(Record):
 
 
 class Process(Record):
-    """A process of a container: its number outside, its words without the emulator's, its state."""
+    """A process of a container: its number outside, its words without the emulator's, its state.
+
+    ``emulator`` is qemu's name, "" for a native one; ``call`` the number of the system call that
+    it is in, None where that cannot be seen (proc(5)).
+    """
 
     pid: int
     argv: tuple[str, ...]
     state: str
+    emulator: str = ""
+    call: int | None = None
 
 
 class Deadline:
@@ -54,6 +60,8 @@ class Deadline:
         self._limit = limit
         self._pid = pid
         self._why = ""
+        self._hint = ""
+        self._is_idle = False
         self._kill_at = 0.0
         self.when_it_passes: Callable[[str, tuple[Process, ...]], None] | None = None
 
@@ -86,7 +94,7 @@ class Deadline:
     def raise_if_passed(self) -> None:
         """Raise TimedOut if it was time that ended the run."""
         if self._why:
-            raise TimedOut(f"Time is up: {self._why}")
+            raise TimedOut(f"Time is up: {self._why}", self._hint, is_idle=self._is_idle)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -111,6 +119,10 @@ class Deadline:
         if share < 0:  # a process has ended, and nobody has its ticks
             self._activity = activity
         if now - self._progress >= idle_s:
+            from xbuild.sandbox.hang import describe  # off most runs' path
+
+            self._is_idle = True
+            self._hint = describe(processes_below(self._pid))
             self._end(now, f"nothing has moved for {idle_s:g} s (--idle-timeout)")
 
     def _end(self, now: float, why: str) -> None:
@@ -150,13 +162,21 @@ def processes_below(pid: int) -> tuple[Process, ...]:
             with open(f"/proc/{entry}/comm", encoding="utf-8", errors="surrogateescape") as file:
                 name = file.read().rstrip("\n")
             if not name.startswith("xbuild-"):
-                found.append(Process(int(entry), _words(argv) or (name,), _fields(entry)[0]))
+                emulator = os.path.basename(argv[0]) if len(argv) > 2 else ""
+                if emulator.startswith("qemu-"):
+                    words = argv[2:]  # flag P: the program's path is in between
+                else:
+                    words, emulator = argv or (name,), ""
+                state, call = _fields(entry)[0], _call(entry)
+                found.append(Process(int(entry), words, state, emulator, call))
     return tuple(found)
 
 
-def _words(argv: tuple[str, ...]) -> tuple[str, ...]:
-    is_emulated = len(argv) > 2 and os.path.basename(argv[0]).startswith("qemu-")
-    return argv[2:] if is_emulated else argv  # flag P: the program's path is in between
+def _call(pid: str) -> int | None:
+    """Return the system call that a process waits in; seen by root and by few others."""
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+        return int(file.read().split()[0])
+    return None
 
 
 def _entries_below(pid: int) -> Iterator[str]:

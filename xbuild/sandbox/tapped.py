@@ -52,6 +52,7 @@ class TappedContainer(Container):
             return super()._run()
         finally:
             self._tap.close()
+            self.last_output = self._tap.tail()
             self.remarks = (*self.remarks, *self._tap.losses())
 
     def _outputs(self) -> tuple[int, int]:

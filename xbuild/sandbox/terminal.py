@@ -36,6 +36,7 @@ TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
 
 _CHUNK = 65536
+_KEPT = 65536  # bytes of what was shown, for explaining a failure
 _ECHO_FLAGS = termios.ECHO | termios.ECHONL
 _OFLAG, _LFLAG, _CC = 1, 3, 6  # indexes of termios.tcgetattr's list
 _BACKGROUND_POLL_MS = 250
@@ -174,6 +175,7 @@ class Relay:
         self._source = -1  # to read from
         self._typed = b""  # read from the host's terminal, not yet taken by the container's
         self._shown = b""  # the other way round
+        self._last = bytearray()  # of all that was shown
         self.tap: Tap | None = None  # which is told of what is shown, and served meanwhile
 
     def run(self, ended: Callable[[], bool]) -> None:
@@ -243,6 +245,7 @@ class Relay:
             if self.tap is not None:
                 self.tap.attend(ready)
             if not self._read_typed(ready.get(self._host.input, 0)):
+                self._last.clear()  # nobody is there to have anything explained
                 return
             if self._typed:
                 self._write_typed()
@@ -306,9 +309,16 @@ class Relay:
     def _read_shown(self) -> bool:
         if not self._shown:
             self._shown = read_some(self._source)
+            self._last += self._shown
+            if len(self._last) > 2 * _KEPT:
+                del self._last[:-_KEPT]
             if self.tap is not None and self._shown:
                 self.tap.heard("terminal", self._shown)
         return bool(self._shown)
+
+    def last_output(self) -> bytes:
+        """Return the last that was shown, up to 64 KiB."""
+        return bytes(self._last[-_KEPT:])
 
     def _write_shown(self) -> None:
         try:

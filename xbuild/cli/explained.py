@@ -1,0 +1,48 @@
+"""Failures explained: what is known of how a command ended, in words.
+
+Off the start path: loaded when a command has failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from xbuild.cli.output import visible
+from xbuild.diagnosis.circumstances import failure_of
+from xbuild.diagnosis.failure import explain
+
+if TYPE_CHECKING:
+    from xbuild.diagnosis.failure import Explanation
+    from xbuild.plan.steps import Plan
+
+
+def say(plan: Plan, status: int, output: bytes) -> None:
+    """Write on standard error what is known of this end, if anything is."""
+    if sys.stderr is None:
+        return
+    lines = [
+        line
+        for each in explain(failure_of(plan, status, output))
+        for line in (f"xbuild: known limit: {each.limit.cause}", *_details(each))
+    ]
+    try:
+        sys.stderr.write("".join(f"{visible(line)}\n" for line in lines))
+        sys.stderr.flush()
+    except OSError:
+        return  # nobody listens
+
+
+def explained(plan: Plan, status: int, output: bytes) -> tuple[str, ...]:
+    """Return the same, one text for each thing that is known."""
+    found = explain(failure_of(plan, status, output))
+    return tuple(f"known limit: {each.limit.cause};{';'.join(_details(each))}" for each in found)
+
+
+def _details(explanation: Explanation) -> list[str]:
+    return [
+        f" seen: {explanation.evidence}",
+        f" reported: {explanation.limit.issue}",
+        f" try: {explanation.attempt}",
+        *(f" known of this version: {f.in_words()}: {f.issue}" for f in explanation.faults),
+    ]

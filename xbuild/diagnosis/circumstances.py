@@ -1,0 +1,57 @@
+"""What a run was, as far as it matters to why it failed: read from its plan."""
+
+from __future__ import annotations
+
+from xbuild.binary.arch import arch_named
+from xbuild.diagnosis.failure import Failure, last_lines
+from xbuild.emulation.facts import cached_facts
+from xbuild.plan.networks import AttachUserNetwork, AttachVeth
+from xbuild.plan.privileges import FilterCalls, LimitPrivileges
+from xbuild.plan.steps import (
+    EnterNamespaces,
+    LoopbackUp,
+    MountOverlay,
+    MountTree,
+    Plan,
+    Register,
+    Scaffold,
+    Tmpfs,
+)
+
+
+def failure_of(plan: Plan, status: int, output: bytes) -> Failure:
+    """Return how the run of ``plan`` ended, with ``output`` the last that is known of it."""
+    register = next((step for step in plan.steps if isinstance(step, Register)), None)
+    arch = arch_named(register.arch) if register is not None else None
+    facts = cached_facts(register.host_interpreter) if register is not None else None
+    return Failure(
+        status,
+        last_lines(output),
+        arch,
+        facts.version if facts is not None else None,
+        frozenset(_traits(plan, bits=arch.bits if arch is not None else 64)),
+        tuple(step.target for step in plan.steps if isinstance(step, Tmpfs)),
+        plan.target,
+    )
+
+
+def _traits(plan: Plan, *, bits: int) -> set[str]:
+    steps = plan.steps
+    has_network = any(isinstance(step, AttachUserNetwork | AttachVeth) for step in steps)
+    of_step = {
+        "emulated": any(isinstance(step, Register) for step in steps),
+        "32-bit": bits == 32 or plan.command.personality is not None,
+        "ephemeral": any(isinstance(step, MountOverlay) and step.target == "/" for step in steps),
+        "scaffold": any(isinstance(step, Scaffold) for step in steps),
+        "read-only": any(isinstance(step, MountTree) and step.read_only for step in steps),
+        "seccomp": any(isinstance(s, FilterCalls) and s.filter == "refuse" for s in steps),
+        "no-setuid": any(isinstance(s, LimitPrivileges) and s.no_new_privs for s in steps),
+        "one-id": _has_one_id(plan),
+        "network-none": any(isinstance(s, LoopbackUp) for s in steps) and not has_network,
+    }
+    return {name for name, holds in of_step.items() if holds}
+
+
+def _has_one_id(plan: Plan) -> bool:
+    maps = [s.id_map for s in plan.steps if isinstance(s, EnterNamespaces) and s.id_map is not None]
+    return any(sum(span.count for span in each.uids) == 1 for each in maps)
