@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
-from xbuild.cli.settings import read_seconds
+from xbuild.cli.settings import read_seconds, settings_beside
 from xbuild.cli.sizes import SizeType
 from xbuild.cli.stages import Stages
-from xbuild.errors import NotARootfs
+from xbuild.errors import NotARootfs, SourceError
 from xbuild.record import HostPath
 from xbuild.sandbox.mapping import identities_of_new_tree
 from xbuild.source.create import Made, Work, make_tree
@@ -83,9 +85,32 @@ def command(
         tree = HostPath(f"{beside}/tree")
         with Stages() as stages:
             made = make_tree(source, tree, Work(identities, size_limit, stages.show))
-        settle(tree, place)
+        with _settings_beside(place, made):
+            settle(tree, place)
     _tell(place, made)
     return 0
+
+
+@contextmanager
+def _settings_beside(target: HostPath, made: Made) -> Iterator[None]:
+    """Have the settings of a tree there, whole, before it is; without it they do not stay."""
+    if not made.settings:
+        yield
+        return
+    path = settings_beside(target)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(made.settings)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise SourceError(f"{path} exists already", "remove it first: it would apply") from error
+    try:
+        yield
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def _tell(place: HostPath, made: Made) -> None:
@@ -97,6 +122,8 @@ def _tell(place: HostPath, made: Made) -> None:
         note(f"{error.message}; is the tree in a directory of the archive?")
         click.echo(visible(f"{place}: made"))
         return
+    if made.settings:
+        note(f"how the image says that it is to be run is in {settings_beside(place)}")
     distribution = f", {found.distribution.pretty_name}" if found.distribution else ""
     assert found.arch is not None  # a survey without one raises
     click.echo(visible(f"{place}: {found.arch.name}{distribution}"))

@@ -6,6 +6,7 @@ Off the start path: loaded where a profile applies.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 
 from xbuild.cli import settings
@@ -28,6 +29,7 @@ _PATHS: dict[str, Paths] = {
     "FILE": "whole",
     "SRC[:DST[:OPTIONS]]": "source",
 }
+COMMAND = "command"  # of a profile: what runs where no other is named; the last one counts
 COMMAND_LINE = "command line"
 _ABOUT_THE_RUN = ("dry_run", "json", "profile", "events", "cache_key")
 _PAIRS = "NAME[=VALUE]"
@@ -42,11 +44,15 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
     flags: dict[str, bool] = {}
     values: dict[str, list[str]] = {}
     found: list[Setting] = []
+    command: tuple[tuple[str, ...], HostPath] | None = None
     for name in names:
         profile = load_profile(name)
         flags.update(profile.flags)
         found += [Setting(key, str(on).lower(), profile.path) for key, on in profile.flags]
         for key, said in profile.values:
+            if key == COMMAND:
+                command = said, profile.path
+                continue
             values.setdefault(key, []).extend(said)
             found += [Setting(key, value, profile.path) for value in said]
     parsed.profiled = tuple(found)
@@ -54,6 +60,9 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
     for key, typed in parsed.values.items():
         values.setdefault(key, []).extend(typed)
     parsed.values = values
+    if command is not None and not parsed.command:
+        parsed.command, origin = command
+        parsed.profiled += (Setting(COMMAND, shlex.join(parsed.command), origin),)
 
 
 def load_profile(name: str) -> Profile:
@@ -93,6 +102,7 @@ def settings_said(parsed: Parsed) -> tuple[Setting, ...]:
         pairs = list(zip(values, origins, strict=True))
         pairs = pairs[-1:] if option.takes == "one" else pairs
         found += [Setting(option.key, value, origin) for value, origin in pairs]
+    found += [each for each in parsed.profiled if each.key == COMMAND]
     return tuple(each for each in found if each.key not in _ABOUT_THE_RUN)
 
 
@@ -103,16 +113,19 @@ def profile_directories() -> tuple[HostPath, ...]:
 
 def profile_keys() -> tuple[Key, ...]:
     """Return the keys of a profile: those of the options that may stand in one."""
-    return tuple(
-        Key(
-            option.key,
-            option.takes,
-            _PATHS.get(option.metavar, "none"),
-            option.metavar == _PAIRS,
-            _check_of(option),
-        )
-        for option in OPTIONS
-        if option.in_profile
+    return (
+        Key(COMMAND, "many"),
+        *(
+            Key(
+                option.key,
+                option.takes,
+                _PATHS.get(option.metavar, "none"),
+                option.metavar == _PAIRS,
+                _check_of(option),
+            )
+            for option in OPTIONS
+            if option.in_profile
+        ),
     )
 
 

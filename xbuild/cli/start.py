@@ -67,7 +67,7 @@ def hold(parsed: Parsed) -> int:
     if parsed.command:
         raise UsageError("A container that is held has no command", "xbuild start has one")
     request = _request(parsed, "hold")
-    return start(parsed, replace(_detached(request, terminal=()), held=True))
+    return start(parsed, replace(_detached(request, terminal=()), held=True, command=()))
 
 
 def build_command() -> click.Command:

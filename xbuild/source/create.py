@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xbuild.errors import HostUnable
@@ -15,12 +16,19 @@ from xbuild.source.empty import fetch_busybox, make_empty_tree
 from xbuild.source.kinds import (
     EmptyRootfs,
     Minirootfs,
+    OciArchive,
+    OciLayout,
+    OciRegistry,
+    OciSource,
     Source,
     Stage3,
     Suite,
     TarballFile,
     TarballUrl,
 )
+from xbuild.source.oci import fetch_image, unpack_image
+from xbuild.source.oci_layout import read_config
+from xbuild.source.oci_settings import settings_of
 from xbuild.source.stage3 import fetched_stage3
 
 if TYPE_CHECKING:
@@ -39,9 +47,13 @@ class Work(Record):
 
 
 class Made(Record):
-    """What a person should know of a tree that was made."""
+    """What a person should know of a tree that was made.
+
+    ``settings`` are to stand beside it (docs/profiles.md), "" for none.
+    """
 
     notes: tuple[str, ...] = ()
+    settings: str = ""
 
 
 def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
@@ -63,6 +75,8 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
         case Suite():
             _require_range(source, work)
             made = Made(bootstrap(source, HostPath(os.path.dirname(tree)), work.progress))
+        case OciRegistry() | OciArchive() | OciLayout():
+            made = _image(source, tree, work)
         case Stage3(variant, mirror, keyring, stall_s):
             with fetched_stage3(
                 variant, mirror, keyring, patience=Patience(stall_s), progress=work.progress
@@ -89,6 +103,16 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
     return made
 
 
+def _image(source: OciSource, tree: HostPath, work: Work) -> Made:
+    place = HostPath(os.path.dirname(tree))
+    layout = fetch_image(source, place, work.identities, work.progress)
+    config = read_config(layout)
+    work.progress(f"unpacking {len(config.layers)} layers", None)
+    left_out = unpack_image(layout, config, tree, work.identities, size_limit=work.size_limit)
+    settings, notes = settings_of(config, source.name)
+    return Made((*notes, *_lacks(work, left_out)), settings)
+
+
 def _require_range(source: Suite, work: Work) -> None:
     if work.identities.kind == "single":
         raise HostUnable(
@@ -112,12 +136,14 @@ def unpack_to(archive: HostPath, tree: HostPath, work: Work, name: str = "") -> 
     unpacked = unpack.unpack_archive(
         archive, tree, work.identities, size_limit=work.size_limit, progress=report
     )
-    notes = list(unpacked.complaints)
-    if unpacked.left_out:
-        notes.append(_left_out(unpacked.left_out))
+    return Made((*unpacked.complaints, *_lacks(work, unpacked.left_out)))
+
+
+def _lacks(work: Work, left_out: tuple[str, ...]) -> Iterator[str]:
+    if left_out:
+        yield _left_out(left_out)
     if work.identities.kind == "single":
-        notes.append("owners are not kept: all files are yours (no subordinate ids: xbuild doctor)")
-    return Made(tuple(notes))
+        yield "owners are not kept: all files are yours (no subordinate ids: xbuild doctor)"
 
 
 def _left_out(names: tuple[str, ...]) -> str:

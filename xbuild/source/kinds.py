@@ -14,6 +14,7 @@ from xbuild.binary.arch import arch_named, host_arch
 from xbuild.errors import UsageError
 from xbuild.record import HostPath, Record
 from xbuild.source import alpine, stage3
+from xbuild.source.oci_layout import Platform, platform_of
 
 VARIANTS = ("minbase", "essential", "apt", "important", "standard", "buildd")  # mmdebstrap(1)
 _SUITE_NAME = re.compile(r"[a-z][a-z0-9.-]*")
@@ -99,7 +100,39 @@ class Suite(Record):
         return f"{self.distribution}:{self.suite}"
 
 
-Source = TarballFile | TarballUrl | Suite | Stage3 | Minirootfs | EmptyRootfs
+class OciRegistry(Record):
+    """The image of a platform that a registry has; ``reference`` is a container engine's."""
+
+    reference: str
+    platform: Platform
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        return self.reference
+
+
+class _OciOnDisk(Record):
+    path: HostPath
+    tag: str
+    platform: Platform
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        return self.path
+
+
+class OciArchive(_OciOnDisk):
+    """The image of a platform in an archive of a layout; ``tag`` is "" where it has one only."""
+
+
+class OciLayout(_OciOnDisk):
+    """The image of a platform in a layout, a directory; ``tag`` is "" where it has one only."""
+
+
+OciSource = OciRegistry | OciArchive | OciLayout
+Source = TarballFile | TarballUrl | Suite | OciSource | Stage3 | Minirootfs | EmptyRootfs
 _STALL_S = 30.0
 
 
@@ -151,6 +184,12 @@ class _Taken:
         """Return the values of an option that may be given several times, or with commas."""
         values: tuple[str, ...] = self._left.pop(field, ())
         return tuple(name for text in values for name in text.split(",") if name)
+
+    def platform(self) -> Platform:
+        """Return the platform of an architecture, by default this host's."""
+        name = self.text_of("arch")
+        arch = host_arch() if name is None else arch_named(name)
+        return platform_of(arch, name or arch.name)
 
     def finish(self) -> None:
         """Raise UsageError where an option was given that this kind of source has no use for."""
@@ -206,6 +245,36 @@ def parse_mirror(text: str | None) -> str | None:
     if not re.fullmatch(r"(https?|file|copy)://?[^\s\[\]\"']+", text):
         raise UsageError(f"{text!r} is no mirror", "give its URL: https://…")
     return text
+
+
+def _registry(reference: str, taken: _Taken) -> OciRegistry:
+    reference = reference.removeprefix("//")
+    found = OciRegistry(reference, taken.platform())
+    taken.finish()
+    if not re.fullmatch(r"[A-Za-z0-9\[][A-Za-z0-9._:/@\[\]-]*", reference):
+        raise UsageError(f"{reference!r} is no image", "such as docker://registry.example/name:tag")
+    return found
+
+
+def _oci_archive(text: str, taken: _Taken) -> OciArchive:
+    found = OciArchive(*_path_and_tag(text), taken.platform())
+    taken.finish()
+    return found
+
+
+def _oci_layout(text: str, taken: _Taken) -> OciLayout:
+    found = OciLayout(*_path_and_tag(text), taken.platform())
+    taken.finish()
+    return found
+
+
+def _path_and_tag(text: str) -> tuple[HostPath, str]:
+    path, colon, tag = text.rpartition(":")
+    if not colon or "/" in tag or os.path.exists(text):
+        path, tag = text, ""
+    if not path:
+        raise UsageError(f"Which file or directory is {text!r}?", "oci-archive:FILE[:TAG]")
+    return HostPath(os.path.abspath(path)), tag
 
 
 def _stage3(variant: str, taken: _Taken) -> Stage3:
@@ -266,6 +335,10 @@ _NAMES = {"stall_s": "stall-timeout"}
 _KINDS: dict[str, Callable[[str, _Taken], Source]] = {
     "alpine": _alpine,
     "debian": _suite_of("debian"),
+    "docker": _registry,
+    "oci": _registry,
+    "oci-archive": _oci_archive,
+    "oci-layout": _oci_layout,
     "rootfs": _rootfs,
     "stage3": _stage3,
     "ubuntu": _suite_of("ubuntu"),
@@ -274,6 +347,9 @@ FORMS = (
     "a tar archive's path or URL",
     "debian:SUITE",
     "ubuntu:SUITE",
+    "oci:REF or docker://REF",
+    "oci-archive:FILE",
+    "oci-layout:DIR",
     "stage3:VARIANT (Gentoo)",
     "alpine:BRANCH",
     "rootfs:EMPTY",

@@ -29,7 +29,7 @@ MEMBER_LIMIT = 4_000_000
 _LOOK_EVERY = 16 << 20  # bytes, after which the room that is left is looked at
 _CHUNK = 1 << 20
 _TREE = GuestPath("/tree")
-_NODES = (tarfile.CHRTYPE, tarfile.BLKTYPE)
+NODES = (tarfile.CHRTYPE, tarfile.BLKTYPE)
 _NO_NEWS = ("Exiting with failure status", "Removing leading")
 _MORE_ROOM = "make room, or name a target on another file system"
 
@@ -69,20 +69,21 @@ def unpack_archive(
     identities: Identities,
     *,
     size_limit: int = SIZE_LIMIT,
+    keeps_owners: bool = True,
     progress: Progress | None = None,
 ) -> Unpacked:
     """Unpack to the empty directory ``tree``, with these ids.
 
     Owners, modes, times, extended attributes, ACLs and holes are the archive's; without a range of
-    ids all is the caller's. Raises UnsafeArchive, DamagedArchive, UnknownFormat, TargetError,
-    SourceError; what was made until then is left to the caller.
+    ids, or without ``keeps_owners``, all is the caller's. Raises UnsafeArchive, DamagedArchive,
+    UnknownFormat, TargetError, SourceError; what was made until then is left to the caller.
     """
     reading, writing = os.pipe()
     try:
         with (
             _CopiedStream(archive) as stream,
             ConfinedProgram(
-                _tar(has_range=identities.kind != "single"),
+                _tar(keeps_owners=keeps_owners and identities.kind != "single"),
                 (Place(tree, _TREE, writable=True),),
                 identities.outer,
                 purpose=f"unpack {archive}",
@@ -91,7 +92,7 @@ def unpack_archive(
         ):
             os.close(reading)
             reading = -1
-            vetting = _Vetting(archive, tree, size_limit, keeps_nodes=_may_make_nodes(identities))
+            vetting = Vetting(archive, tree, size_limit, keeps_nodes=_may_make_nodes(identities))
             with suppress(BrokenPipeError):  # tar gave up, and says why
                 vetting.pour(stream, writing, progress)
             os.close(writing)
@@ -108,8 +109,8 @@ def _may_make_nodes(identities: Identities) -> bool:
     return identities.outer is None
 
 
-def _tar(*, has_range: bool) -> tuple[str, ...]:
-    owner = "--same-owner" if has_range else "--no-same-owner"
+def _tar(*, keeps_owners: bool) -> tuple[str, ...]:
+    owner = "--same-owner" if keeps_owners else "--no-same-owner"
     return (
         *("tar", "-x", "-f", "-", "-p", "-C", _TREE, "--numeric-owner", owner),
         *("--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"),
@@ -117,7 +118,7 @@ def _tar(*, has_range: bool) -> tuple[str, ...]:
     )
 
 
-def _result(archive: HostPath, vetting: _Vetting, ended: Ended) -> Unpacked:
+def _result(archive: HostPath, vetting: Vetting, ended: Ended) -> Unpacked:
     lines = [line.removeprefix("tar: ") for line in ended.said.splitlines() if line.strip()]
     told = tuple(line for line in lines if not line.startswith(_NO_NEWS))
     if ended.status:
@@ -146,18 +147,18 @@ class _CopiedStream(ForwardStream):
         return kept
 
 
-class _Vetting:
+class Vetting:
     """Looks at each member before it is passed on."""
 
     def __init__(
-        self, archive: HostPath, tree: HostPath, size_limit: int, *, keeps_nodes: bool
+        self, archive: HostPath, tree: HostPath, size_limit: int, *, keeps_nodes: bool = True
     ) -> None:
         self._archive = archive
         self._tree = tree
         self._size_limit = size_limit
         self._keeps_nodes = keeps_nodes
         self._unseen = 0  # bytes passed on since the room was looked at
-        self._look_at_room(os.path.getsize(archive))
+        self.look_at_room(os.path.getsize(archive))
         self.members = 0
         self.size = 0
         self.left_out: list[str] = []
@@ -167,7 +168,7 @@ class _Vetting:
         refuse_other_content(stream)
         total = os.path.getsize(self._archive)
         for member, end in read_members(stream):
-            self._judge(member, end - stream.tell())
+            self.judge(member, end - stream.tell())
             if self._is_left_out(member):
                 self.left_out.append(member.name)
                 stream.seek(end)
@@ -185,7 +186,8 @@ class _Vetting:
         stream.finish()
         _write(sink, bytes(2 * BLOCK))
 
-    def _judge(self, member: tarfile.TarInfo, length: int) -> None:
+    def judge(self, member: tarfile.TarInfo, length: int) -> None:
+        """Count a member in, with so many bytes of content. Raises UnsafeArchive, SourceError."""
         names = [member.name] + ([member.linkname] if member.islnk() else [])
         for name in names:
             if ".." in name.split("/"):
@@ -204,9 +206,10 @@ class _Vetting:
             )
         self._unseen += length
         if self._unseen > _LOOK_EVERY or not self.members % 1000:
-            self._look_at_room(length)
+            self.look_at_room(length)
 
-    def _look_at_room(self, wanted: int) -> None:
+    def look_at_room(self, wanted: int) -> None:
+        """Raise SourceError unless so many bytes fit, with room left for others."""
         self._unseen = 0
         fd = os.open(self._tree, os.O_PATH | os.O_DIRECTORY)
         try:
@@ -214,10 +217,10 @@ class _Vetting:
         finally:
             os.close(fd)
         if not has_room:
-            place = os.path.dirname(os.path.dirname(self._tree))
             least = (room.RESERVE + wanted) >> 20
             raise SourceError(
-                f"Cannot unpack {self._archive}: {place} has less than {least} MiB left", _MORE_ROOM
+                f"Cannot unpack {self._archive}: less than {least} MiB are left at its target",
+                _MORE_ROOM,
             )
 
     def _beyond(self, what: str, hint: str) -> UnsafeArchive:
@@ -226,7 +229,7 @@ class _Vetting:
     def _is_left_out(self, member: tarfile.TarInfo) -> bool:
         if self._keeps_nodes:
             return False
-        return member.type in _NODES or (member.islnk() and member.linkname in self.left_out)
+        return member.type in NODES or (member.islnk() and member.linkname in self.left_out)
 
 
 def _write(sink: int, data: bytes) -> None:
