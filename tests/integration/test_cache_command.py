@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from tests.runs import Runner
+from tests.toolsets import NATIVE, NativeAs
 from xbuild.binary.arch import arch_named
 from xbuild.emulation.interpreters import find_interpreter
 
@@ -74,6 +75,24 @@ def test_container_keeps_its_interpreter(runner: Runner, cache: str) -> None:
     assert run.returncode == 0
     assert _xbuild(runner, cache, "prune", "--all").returncode == 0
     assert not os.path.exists(qemu)
+
+
+def test_container_keeps_its_set_of_native_tools(runner: Runner, native_as: NativeAs) -> None:
+    """The set is mounted in it: files deleted from it would be gone inside, too."""
+    native, tree = native_as(runner), runner.tree("arm64")
+    place = native.prepare(tree, "/usr/bin/arch")
+    environment = runner.user.environment(XDG_CACHE_HOME=native.cache)
+    script = "echo up; read x; /usr/bin/arch"
+    with runner.spawn(
+        "--native", tree, "--", "sh", "-c", script, stdin=subprocess.PIPE, env=environment
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n"
+        done = _xbuild(runner, native.cache, "prune", "--all")
+        assert "has it mounted" in done.stderr
+        assert run.communicate("\n")[0] == f"{NATIVE}\n"
+    _xbuild(runner, native.cache, "prune", "--all")
+    assert not os.path.exists(place)
 
 
 @pytest.mark.parametrize(
