@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,13 @@ def sources() -> str:
 @pytest.mark.parametrize("message", _messages())
 def test_message_is_one_of_the_programs(message: str, sources: str) -> None:
     assert message in sources
+
+
+def test_table_of_known_limits_is_the_data_files() -> None:
+    run = [sys.executable, str(Path(CHECKOUT) / "script" / "known-limits"), "--check"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _PAGE.count(" | <https://") > 20
 
 
 def test_there_are_messages() -> None:
