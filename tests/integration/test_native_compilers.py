@@ -11,7 +11,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
 
-from tests.native_trees import CompilerTree
+from tests.capability import require
+from tests.native_trees import CompilerTree, write_files
 from tests.runs import Runner
 from xbuild.record import HostPath
 
@@ -24,6 +25,7 @@ int plugin_is_GPL_compatible;
 extern int puts(const char *);
 int plugin_init(void *info, void *version) { puts("the plugin runs"); return 0; }
 """
+CONFIG_GUESS = "/usr/share/misc/config.guess"
 WRAPPER = '#!/bin/sh\necho "$0" >>/mnt/calls\nexec /usr/bin/{} "$@"\n'
 
 
@@ -161,6 +163,32 @@ def test_no_compiler_of_this_machine_is_needed(tree: CompilerTree) -> None:
     with open(f"{tree.toolset.root}/{_native_of(tree, 'cc1')}", "rb") as file:
         (loader,) = [s for s in ELFFile(file).iter_segments() if isinstance(s, InterpSegment)]
         assert loader.get_interp_name().startswith("/run/xbuild/native/")
+
+
+def test_config_guess_finds_the_tree_s_machine(tree: CompilerTree, work: HostPath) -> None:
+    """GNU's own script, which asks uname, and the compiler for the C library."""
+    require("autotools-dev", os.path.exists(CONFIG_GUESS), f"no {CONFIG_GUESS} on this host")
+    with open(CONFIG_GUESS, encoding="utf-8") as file:
+        said = tree.both(
+            work, {"config.guess": file.read()}, "./config.guess; CC=gcc ./config.guess"
+        )
+    assert said.split() == ["aarch64-unknown-linux-gnu"] * 2
+
+
+def test_second_version_of_gcc_is_not_taken_for_the_first(
+    tree: CompilerTree, work: HostPath
+) -> None:
+    """Two in one tree, of which the set knows one, both by the same name."""
+    script = (
+        "own=$(gcc -print-prog-name=cc1); other=${own%/14/cc1}/13; mkdir $other; (cat $own; echo)"
+        " >$other/cc1; chmod 755 $other/cc1; mkfifo in; for each in $own $other/cc1; do"
+        " $each -quiet - -o /dev/null <in & exec 3>in; sleep 1; readlink /proc/$!/exe; exec 3>&-;"
+        " wait; done"
+    )
+    shown = tree.run(write_files(f"{work}/both", {}), script, "--native", "--ephemeral").stdout
+    first, second = shown.split()
+    assert first.startswith("/run/xbuild/native/")
+    assert not second.startswith("/run/xbuild/native/")
 
 
 def _native_of(tree: CompilerTree, name: str) -> str:
