@@ -32,7 +32,7 @@ def given_identities(request: Request, host: Host) -> Identities:
                 "--private-users identity says so",
             )
         return Identities("shifted", None, ids, ids, Owner(uid, gid))
-    if host.euid == 0 or not host.has_newuidmap or host.no_new_privs:
+    if host.euid == 0 or not host.can_use_newuidmap:
         raise HostUnable(
             "Cannot map ids as --uid-map says: that takes the host's root, or newuidmap",
             "install uidmap (shadow-utils), and grant the ids in /etc/subuid and /etc/subgid",

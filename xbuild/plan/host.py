@@ -86,6 +86,10 @@ class Host(Record):
     can_limit_namespaces: bool = True  # /proc/sys is writable to whoever has the privilege
     # Besides proc_entries: what root may change by its number alone, as in /proc/acpi.
     changeable_proc_entries: tuple[str, ...] = ()
+    # Set-user-ID root does not do for newuidmap in a container whose root lacks CAP_SYS_ADMIN: it
+    # writes the map as root, who then has no privilege in the namespace below (map_write() in
+    # kernel/user_namespace.c). With file capabilities it stays the user, whose namespace that is.
+    newuidmap_is_held_back: bool = False
 
     @classmethod
     def probe(cls) -> Host:
@@ -119,7 +123,15 @@ class Host(Record):
             hosts=read_proc("/etc/hosts"),
             has_cgroup_namespaces=read_sysctl("user.max_cgroup_namespaces") != "0",
             can_limit_namespaces=_is_writable_mount("/proc/sys/user"),
+            newuidmap_is_held_back=by_helper
+            and not _has(int(status.get("CapBnd", "0"), 16), (_CAP_SYS_ADMIN,))
+            and _is_setuid("newuidmap"),
         )
+
+    @property
+    def can_use_newuidmap(self) -> bool:
+        """Whether newuidmap is there and has the privilege that it needs."""
+        return self.has_newuidmap and not self.no_new_privs and not self.newuidmap_is_held_back
 
     def with_changeable_proc_entries(self) -> Host:
         """Read those as well: they matter only where root inside may have root's own number."""
@@ -279,7 +291,15 @@ def _sub_ids(path: str, uid: int) -> tuple[SubIds, ...]:
 
 
 def _on_path(program: str) -> bool:
+    return _find(program) is not None
+
+
+def _is_setuid(program: str) -> bool:
+    path = _find(program)
+    return path is not None and bool(os.stat(path).st_mode & stat.S_ISUID)
+
+
+def _find(program: str) -> str | None:
     directories = os.environ.get("PATH", os.defpath).split(":")
-    return any(
-        os.access(f"{directory}/{program}", os.X_OK) for directory in directories if directory
-    )
+    paths = (f"{directory}/{program}" for directory in directories if directory)
+    return next((path for path in paths if os.access(path, os.X_OK)), None)

@@ -21,6 +21,10 @@ SHIFTED_BASE = 0x6FFF0000
 SHIFTED_COUNT = 0x10000
 _ALL_IDS = 0xFFFFFFFF
 _MAX_RANGES = 340  # user_namespaces(7)
+ALLOW_NEWUIDMAP = (
+    "in its image, as root: chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap; setcap cap_setuid=ep"
+    " /usr/bin/newuidmap; setcap cap_setgid=ep /usr/bin/newgidmap"
+)
 
 
 class Identities(Record):
@@ -93,7 +97,7 @@ def identities_to_make_a_tree(host: Host) -> Identities:
 
 
 def _of_a_user(owner: int, host: Host) -> Identities:
-    if host.has_newuidmap and not host.no_new_privs and host.sub_uids and host.sub_gids:
+    if host.can_use_newuidmap and host.sub_uids and host.sub_gids:
         return _subordinate(host, owner)
     return _single(host, owner)
 
@@ -184,6 +188,8 @@ def _single_note(host: Host) -> str:
         why = "/etc/subuid and /etc/subgid grant you none besides"
     elif host.no_new_privs:
         why = "newuidmap gains nothing here: no_new_privs"
+    elif host.newuidmap_is_held_back:
+        why = f"newuidmap gains too little in this container: {ALLOW_NEWUIDMAP}"
     else:
         why = "newuidmap is not installed"
     return (

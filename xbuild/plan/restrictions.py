@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from xbuild.plan.kernel import kernel_version, read_status, read_sysctl
+from xbuild.plan.surroundings import how_to_allow_namespaces, is_service_with_sudo, outer_engine
 from xbuild.record import Record
 
 # errno.h
@@ -75,15 +76,23 @@ def _withheld_from_users() -> Restriction | None:
     for name, forbids, allows, cause in _SYSCTLS:
         if read_sysctl(name) == forbids:
             profile = ", or an AppArmor profile that allows userns for xbuild"
+            how = (
+                "in a step before: sudo sysctl -w" if is_service_with_sudo() else "as root: sysctl"
+            )
             return Restriction(
                 f"{cause} ({name}={forbids})",
-                f"as root: sysctl {name}={allows}{profile if 'apparmor' in name else ''}"
-                f"{_or_as_root()}",
+                f"{how} {name}={allows}{profile if 'apparmor' in name else ''}{_or_as_root()}",
             )
     return None
 
 
 def _withheld_by_surroundings(errno: int) -> Restriction:
+    if errno == EACCES and outer_engine() is not None:
+        return Restriction(
+            "a security module refused, most likely by the profile of the container that xbuild"
+            " runs in",
+            how_to_allow_namespaces(),
+        )
     if errno == EACCES:
         return Restriction(
             "a security module refused, by its policy",
@@ -97,8 +106,7 @@ def _withheld_by_surroundings(errno: int) -> Restriction:
     if read_status().get("Seccomp") == "2":
         return Restriction(
             "a seccomp filter, most likely of the container that xbuild runs in, forbids it",
-            "start the outer container with --security-opt seccomp=unconfined"
-            " --security-opt apparmor=unconfined, or with --privileged",
+            how_to_allow_namespaces(),
         )
     return Restriction(
         "the kernel refused; a process inside a chroot may not make user namespaces"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 from xbuild.errors import HostUnable
-from xbuild.plan.identities import SHIFTED_COUNT
+from xbuild.plan.identities import ALLOW_NEWUIDMAP, SHIFTED_COUNT
 from xbuild.plan.restrictions import why_no_user_namespace
 from xbuild.record import HostPath
 from xbuild.sandbox import _linux
@@ -45,6 +45,9 @@ def probe_subordinate_ids(circumstances: Circumstances) -> Finding:
     if not host.has_newuidmap:
         detail = "newuidmap or newgidmap is not on PATH: chown and other users fail inside"
         return Finding(CHECK, "missing", detail, _NO_HELPER)
+    if host.newuidmap_is_held_back:
+        detail = "newuidmap gains too little in this container: chown and other users fail inside"
+        return Finding(CHECK, "missing", detail, ALLOW_NEWUIDMAP)
     return find_out(CHECK, lambda: _map_all(host), why_no_user_namespace)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from xbuild.plan.restrictions import Restriction, why_no_user_namespace
+from xbuild.plan.surroundings import how_to_allow_proc
 from xbuild.sandbox import _linux
 from xbuild.sandbox.mountinfo import is_within, read_mountinfo
 from xbuild.sandbox.mounts import new_mount
@@ -109,7 +110,6 @@ def _why_no_proc(errno: int) -> Restriction:
         return Restriction(
             f"parts of /proc are masked here ({', '.join(masks[:3])}{more}), so that xbuild shows"
             " this /proc inside, where ps lists the processes outside too",
-            "start the outer container with --security-opt systempaths=unconfined (docker) or"
-            " --security-opt unmask=ALL (podman)",
+            how_to_allow_proc(),
         )
     return why_no_user_namespace(errno)
