@@ -52,8 +52,7 @@ def copy_for(user: User, place: HostPath) -> HostPath:
     shutil.copytree(os.path.join(CHECKOUT, "xbuild"), f"{library}/xbuild", ignore=ignored)
     for data in ("binfmt", "known", "profiles"):
         shutil.copytree(os.path.join(CHECKOUT, data), f"{library}/xbuild/data/{data}")
-    for name in _dependencies("click", "rich", "pyelftools", "zstandard"):
-        _copy_distribution(name, library)
+    copy_distributions(library, "click", "rich", "pyelftools", "zstandard")
     subprocess.run(["chmod", "-R", "a+rX", place], check=True)
     return write_launcher(place, _python_for(user), [library])
 
@@ -68,6 +67,12 @@ def _python_for(user: User) -> str:
             return python
     require("ordinary_user", False, f"no Python 3.11 that {user.name} can execute: apt install it")
     raise AssertionError("require does not return")
+
+
+def copy_distributions(library: str, *names: str) -> None:
+    """Copy installed distributions, and what they depend on, to a directory of modules."""
+    for name in _dependencies(*names):
+        _copy_distribution(name, library)
 
 
 def _dependencies(*names: str) -> Iterator[str]:
