@@ -163,3 +163,9 @@ def test_too_long_argument_lists_are_explained(root: Runner) -> None:
     done = root.run("--env-file", file, tree, "true")
     assert done.returncode == 126
     assert "too long" in done.stderr
+
+
+def test_signals_from_inside_to_process_one_are_not_passed_on(runner: Runner) -> None:
+    """Packages of init systems send them when they are configured: the command is no init."""
+    script = "trap 'echo caught' USR1 TERM; kill -USR1 1; kill -TERM 1; sleep 0.2; echo end"
+    assert runner.run(runner.tree("arm64"), "sh", "-c", script).stdout == "end\n"

@@ -93,11 +93,15 @@ def hold_back_for_init() -> None:
 
 
 def next_for_init() -> int:
-    """Wait for a signal that process 1 lives by, and return its number (sigwait(3)).
+    """Wait for a signal that process 1 lives by, and return its number (sigwaitinfo(2)).
 
-    No handler interrupts anything: what is blocked is neither lost nor, by default, ignored.
+    No handler interrupts anything: what is blocked is neither lost nor, by default, ignored. What
+    processes of the container send is meant for an init of theirs, and not passed on.
     """
-    return signal.sigwait(_OF_INIT)
+    while True:
+        found = signal.sigwaitinfo(_OF_INIT)
+        if not found.si_pid or found.si_signo not in FORWARDED:
+            return found.si_signo
 
 
 def next_for_init_within(seconds: float) -> int | None:
