@@ -10,6 +10,7 @@ from __future__ import annotations
 from xbuild.start_errors import EXIT_FAILED as EXIT_FAILED
 from xbuild.start_errors import EXIT_NOT_EXECUTABLE as EXIT_NOT_EXECUTABLE
 from xbuild.start_errors import EXIT_NOT_FOUND as EXIT_NOT_FOUND
+from xbuild.start_errors import EXIT_REBOOT as EXIT_REBOOT
 from xbuild.start_errors import EXIT_SIGNAL_BASE as EXIT_SIGNAL_BASE
 from xbuild.start_errors import EXIT_TIMEOUT as EXIT_TIMEOUT
 from xbuild.start_errors import EXIT_USAGE as EXIT_USAGE

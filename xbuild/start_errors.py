@@ -8,6 +8,7 @@ EXIT_FAILED = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 EXIT_SIGNAL_BASE = 128
+EXIT_REBOOT = 133  # from process 1 to the launcher, which boots again: as systemd-nspawn has it
 
 
 class XbuildError(Exception):

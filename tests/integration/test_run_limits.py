@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.capability import require
+from tests.groups import delegated_group
 from tests.runs import Runner, notes
 from xbuild.plan.limiting import read_hierarchies
 
@@ -125,31 +126,15 @@ def test_user_without_a_group_of_ones_own_is_told(ranged: Runner) -> None:
 
 def test_user_with_a_group_of_ones_own(ranged: Runner, limited: Runner) -> None:
     """As delegated by root: in a directory that is the user's."""
-    found = read_hierarchies()
-    place = f"{dict(found.places).get('pids') or dict(found.places)['']}/limits-test"
-    script = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
-    os.mkdir(place)
-    try:
-        for path in (place, f"{place}/cgroup.procs"):
-            os.chown(path, ranged.user.uid, ranged.user.gid)
-        command = ranged.user.argv(
-            ranged.argv("--pids=60", ranged.tree("arm64"), "sh", "-c", _BOMB)
-        )
+    found = dict(read_hierarchies().places)
+    command = ranged.user.argv(ranged.argv("--pids=60", ranged.tree("arm64"), "sh", "-c", _BOMB))
+    with delegated_group(found.get("pids") or found[""], ranged.user) as begin:
         done = subprocess.run(
-            ["sh", "-ec", script, "sh", place, *command],
+            [*begin, *command],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
             env=ranged.user.environment(), cwd=ranged.user.home,
         )  # fmt: skip
         assert "the limit on processes was reached" in done.stderr
-    finally:
-        end = time.monotonic() + 10
-        while True:
-            try:
-                os.rmdir(place)
-                break
-            except OSError:
-                assert time.monotonic() < end
-                time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

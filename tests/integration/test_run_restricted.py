@@ -200,7 +200,7 @@ def test_limits_of_the_session(runner: Runner, limit: str) -> None:
 
 def test_working_directory_that_is_gone(runner: Runner) -> None:
     tree = runner.tree("arm64")
-    for words, status in ((["relative"], 2), (["-b", "x:/mnt", tree], 2), ([tree, "pwd"], 0)):
+    for words, status in ((["relative"], 2), (["--bind", "x:/mnt", tree], 2), ([tree, "pwd"], 0)):
         script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
         done = runner.user.run(["sh", "-c", script, "sh", *runner.argv(*words)])
         assert done.returncode == status, done.stderr

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TRUE, _FALSE = ("1", "yes", "y", "true", "t", "on"), ("0", "no", "n", "false", "f", "off")
 _SWITCHES = {
+    "Exec/Boot": "boot",
     "Exec/Ephemeral": "ephemeral",
     "Exec/SuppressSync": "no_sync",
     "Files/ReadOnly": "read_only",
@@ -28,6 +29,7 @@ _SINGLE = {
     "Exec/User": "user",
     "Exec/WorkingDirectory": "chdir",
     "Exec/Hostname": "hostname",
+    "Exec/KillSignal": "kill_signal",
     "Files/Volatile": "volatile",
 }
 _LISTS = {
@@ -42,7 +44,6 @@ _WORDS = {"Exec/Capability": "capability", "Exec/DropCapability": "drop_capabili
 _VOLATILE = {**dict.fromkeys(_TRUE, "yes"), **dict.fromkeys(_FALSE, "no")}
 _AS_ASKED = {  # a value that asks for what is so anyway
     "Exec/ProcessTwo": _TRUE,
-    "Exec/Boot": _FALSE,
     "Exec/NoNewPrivileges": _TRUE,
     "Exec/PrivateUsers": (*_TRUE, "pick"),
     "Exec/NotifyReady": _FALSE,
@@ -55,11 +56,9 @@ _AS_ASKED = {  # a value that asks for what is so anyway
     "Network/Private": _FALSE,
 }
 _WHY = {
-    "Exec/Boot": "name the init as the command, and add --as-pid1",
-    "Exec/Parameters": "a command stands on the command line: xbuild run TREE --",
+    "Exec/Parameters": "what follows -- stands on the command line: xbuild run TREE --",
     "Exec/Personality": "the architecture is read from the tree",
     "Exec/PivotRoot": "name the directory itself as the tree",
-    "Exec/KillSignal": "xbuild stop sends SIGTERM",
     "Exec/NoNewPrivileges": "setuid = true lets programs gain privileges",
     "Exec/PrivateUsers": "ranges are chosen by xbuild, and managed ones are not known",
     "Exec/SystemCallFilter": 'seccomp = "off" removes the filter there is',

@@ -40,7 +40,18 @@ _BIND = "SRC[:DST[:OPTIONS]]"
 
 OPTIONS = (
     Option(
-        ("--bind", "-b"),
+        ("--boot", "-b"),
+        "nothing",
+        "Boot the tree: run its init as process 1; what follows are its arguments.",
+    ),
+    Option(
+        ("--kill-signal",),
+        "one",
+        "With --boot: what asks the init to end [as its kind wants it].",
+        "SIGNAL",
+    ),
+    Option(
+        ("--bind",),
         "many",
         "Show a file or directory of the host inside.",
         "SRC[:DST[:OPTIONS]]",

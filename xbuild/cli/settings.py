@@ -27,6 +27,7 @@ _MOUNT_KEYS = frozenset(
 _LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
 _ID_KEYS = frozenset(("uid_map", "gid_map"))
 _NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
+_BOOT_KEYS = frozenset(("kill_signal",))  # in cli.booting
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 
@@ -100,6 +101,10 @@ def build_request(parsed: Parsed) -> Request:
         from xbuild.cli.networks import with_network
 
         request = with_network(request, parsed)
+    if "boot" in parsed.flags or parsed.values.keys() & _BOOT_KEYS:
+        from xbuild.cli.booting import with_boot
+
+        request = with_boot(request, parsed)
     return request
 
 
@@ -130,6 +135,10 @@ def check_value(key: str, text: str) -> None:
             from xbuild.cli import networks  # off the start path
 
             networks.network(text) if key == "network" else networks.forward(text)
+        case "kill_signal":
+            from xbuild.cli.booting import signal_name  # off the start path
+
+            signal_name(text)
         case "tmpfs":
             tmpfs(text)
         case "setenv":

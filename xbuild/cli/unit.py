@@ -70,7 +70,7 @@ depend() {{
 """
 
 
-_WANTED = "xbuild unit [--openrc] TREE -- COMMAND"
+_WANTED = "xbuild unit [--openrc] TREE -- COMMAND, or --boot TREE"
 
 
 def main(arguments: list[str]) -> int:
@@ -85,10 +85,10 @@ def main(arguments: list[str]) -> int:
         return 0
     if not parsed.target:
         raise UsageError("No tree was named", "xbuild unit [--openrc] [OPTIONS] TREE [--] COMMAND")
-    if not os.path.exists(parsed.target) and not parsed.command:
+    if not os.path.exists(parsed.target) and not parsed.command and "boot" not in parsed.flags:
         words = _words_of(parsed.target)
         parsed = parse(words, START_OPTIONS)
-    if not parsed.command or parsed.target is None:
+    if parsed.target is None or not (parsed.command or "boot" in parsed.flags):
         raise UsageError("A service needs a command", _WANTED)
     place = words.index(parsed.target)
     given = _absolute(words[:place])

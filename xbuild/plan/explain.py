@@ -7,6 +7,7 @@ from xbuild.record import Record, assert_never
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.plan.inits import Init
     from xbuild.plan.steps import IdMap, IdRange, Owner, Plan, Step
     from xbuild.plan.substitution import Substitution
 
@@ -42,6 +43,10 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "time", _time_limits(total_s, idle_s, kill_s)
         case limits.LimitResources(groups):
             return "limits", "; ".join(map(_limits, groups))
+        case limits.RootCgroups(owner):
+            return "cgroup", f"a namespace that begins at the guest's own group{_owned(owner)}"
+        case limits.MountCgroup(target):
+            return "cgroup", target
         case steps.EnterNamespaces(namespaces, id_map):
             return "unshare", ", ".join(namespaces) + (f"; {_ids(id_map)}" if id_map else "")
         case steps.ForbidNamespaces(namespace):
@@ -95,8 +100,9 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "read-only", target
         case steps.Proc(target):
             return "proc", target
-        case steps.Sysfs(target):
-            return "sysfs", f"{target} (read-only)"
+        case steps.Sysfs(target, kept):
+            rest = f" but for {', '.join(kept)}" if kept else ""
+            return "sysfs", f"{target} (read-only){rest}"
         case steps.Mqueue(target):
             return "mqueue", target
         case steps.Devpts(target, gid, owner):
@@ -181,8 +187,9 @@ def _forward(forward: networks.Forward) -> str:
 
 
 def _limits(group: limits.ControlGroup) -> str:
-    settings = ", ".join(f"{name}={value}" for name, value in group.settings)
-    return f"{settings} in a control group below {group.parent}"
+    words = [f"{name}={value}" for name, value in group.settings]
+    words += ["one of the guest's own"] if group.is_delegated else []
+    return f"{', '.join(words)} in a control group below {group.parent}"
 
 
 def _part(partition: int) -> str:
@@ -207,12 +214,20 @@ def _command(step: steps.Exec) -> str:
         words.append("in 32-bit mode")
     if step.is_process_one:
         words.append("as process 1")
+    if step.init is not None:
+        words.append(f"an init ({step.init.kind}), stopped by {_stop(step.init)}")
     if step.terminal:
         words.append("on a terminal of its own")
     if step.piped:
         words.append(f"with {_pipes(step.piped)}")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in step.environment)
     return f"{', '.join(words)}\n{'':>{_VERB_WIDTH + 3}}with {environment}"
+
+
+def _stop(init: Init) -> str:
+    import shlex  # off the start path
+
+    return f"signal {init.stop_signal}" if init.stop_signal else shlex.join(init.stop_command)
 
 
 def _pipes(piped: tuple[int, ...]) -> str:

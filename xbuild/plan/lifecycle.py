@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 48  # characters, so that a socket's path fits into sun_path: unix(7)
 KILL_TIMEOUT_S = 10.0
+BOOTED_KILL_TIMEOUT_S = 90.0  # services have theirs, which is this for systemd's
 _PUNCTUATION = "-_."
 
 
@@ -43,6 +44,7 @@ class Enlist(Record):
     is_ephemeral: bool = False
     has_console: bool = False  # detached: output goes to a log, and others attach
     is_required: bool = False  # a run that nobody named can do without
+    is_booted: bool = False  # it takes longer to stop
 
 
 class LimitTime(Record):
@@ -72,6 +74,7 @@ def lifecycle_steps(request: Request, *, is_image: bool) -> Iterator[Lifecycle]:
         request.ephemeral,
         request.detached and not request.held,
         request.detached or request.name is not None,
+        request.boot,
     )
     if request.timeout_s is not None or request.idle_timeout_s is not None:
         yield LimitTime(request.timeout_s, request.idle_timeout_s, request.kill_timeout_s)

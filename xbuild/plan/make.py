@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Account, Guest
     from xbuild.plan.identities import Identities
+    from xbuild.plan.limits import LimitResources
     from xbuild.plan.native import Native
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Namespace, Plan, Step
@@ -73,7 +74,12 @@ def plan_tree(
 
     ``survey`` describes one that is no directory.
     """
-    if any(getattr(request, name) is not None for name in LIMITS):
+    if request.boot:
+        from xbuild.plan.booting import check_boot, with_init  # off the start path
+
+        check_boot(request)
+        request = with_init(request, reader)
+    if request.boot or any(getattr(request, name) is not None for name in LIMITS):
         from xbuild.plan.limiting import read_hierarchies  # off the start path
 
         host = replace(host, hierarchies=read_hierarchies())
@@ -125,15 +131,16 @@ def make_plan(
         from xbuild.plan.disk import open_steps  # only for images
 
         outer += open_steps(disk)
+    limits = _limits(request, host)
     plan: list[Step] = [
         *lifecycle_steps(request, is_image=disk is not None),
-        *_limits(request, host),
+        *limits,
         *outer,
         steps.BecomeInit(),
-        steps.EnterNamespaces(("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)),
-        steps.PrivateMounts(),
-        *([steps.ForkGuestInit(ids.inner)] if request.as_pid1 else []),
+        *_first_namespaces(host, ids, limits),
+        *([steps.ForkGuestInit(ids.inner)] if request.as_pid1 or request.boot else []),
         *view.steps,
+        *_boot_view(request, guest, ids, emulations),
         steps.Pivot(),
         *_inner_steps(request, host, ids, view, emulations),
         *request.copies_in,
@@ -148,15 +155,46 @@ def make_plan(
         *_emulation_notes(survey, emulations),
         *_cpu_notes(request, emulations),
         *_exposure_notes(host, ids, emulations),
+        *_boot_notes(request),
     )
     return steps.Plan(request.target, tuple(plan), notes)
 
 
-def _limits(request: Request, host: Host) -> Iterator[Step]:
-    if host.hierarchies is not None:
-        from xbuild.plan.limiting import limit_resources  # off the start path
+def _limits(request: Request, host: Host) -> tuple[LimitResources, ...]:
+    if host.hierarchies is None:
+        return ()
+    from xbuild.plan.limiting import limit_resources  # off the start path
 
-        yield limit_resources(request, host.hierarchies)
+    limits = limit_resources(request, host.hierarchies)
+    if request.init is not None:
+        from xbuild.plan.booting import control_group  # loaded before
+
+        limits = control_group(request, host.hierarchies, limits)
+    return (limits,) if limits.groups else ()
+
+
+def _first_namespaces(
+    host: Host, ids: Identities, limits: tuple[LimitResources, ...]
+) -> list[Step]:
+    if any(group.is_delegated for step in limits for group in step.groups):
+        from xbuild.plan.limits import RootCgroups  # off the start path
+
+        mount = steps.EnterNamespaces(("mount",))
+        return [mount, steps.PrivateMounts(), RootCgroups(ids.owner)]
+    entered: tuple[Namespace, ...] = (
+        ("mount", "cgroup") if host.has_cgroup_namespaces else ("mount",)
+    )
+    return [steps.EnterNamespaces(entered), steps.PrivateMounts()]
+
+
+def _boot_view(
+    request: Request, guest: Guest, ids: Identities, emulations: tuple[Emulation, ...]
+) -> tuple[Step, ...]:
+    if request.init is None:
+        return ()
+    from xbuild.plan.booting import view_steps  # loaded before
+
+    return tuple(view_steps(request, guest, ids, emulations))
 
 
 def _inner_steps(
@@ -170,7 +208,9 @@ def _inner_steps(
         found.append(steps.ForbidNamespaces("cgroup"))
     found.append(steps.Mqueue(view.mqueue))
     if request.network != "host":
-        found += [steps.Sysfs(view.sysfs), steps.LoopbackUp()]
+        has_groups = request.init is not None and request.init.kind == "systemd"
+        kept = (GuestPath(f"{view.sysfs}/fs/cgroup"),) if has_groups else ()
+        found += [steps.Sysfs(view.sysfs, kept), steps.LoopbackUp()]
     if request.network not in ("host", "none"):
         from xbuild.plan.networking import attach_step  # off the start path
 
@@ -238,8 +278,9 @@ def _exec_step(
         request.terminal,
         top if request.directory is None and home != top else None,
         request.held,
-        request.as_pid1,
+        request.as_pid1 or request.boot,
         request.piped,
+        request.init,
     )
 
 
@@ -292,6 +333,14 @@ def _exposure_notes(
                 )
     if not host.can_limit_namespaces:
         yield "/proc/sys is read-only here: root inside may mount the cgroups that xbuild is in"
+
+
+def _boot_notes(request: Request) -> Iterator[str]:
+    if request.init is not None and request.network == "host":
+        yield (
+            "what is booted shares the host's network: its services listen there, and it can change"
+            " no interface; --network none and private give it its own"
+        )
 
 
 def _setuid_notes(request: Request, guest: Guest) -> Iterator[str]:

@@ -23,7 +23,8 @@ def name_steps(
     request: Request, host: Host, guest: Guest, points: MountPoints, owner: Owner
 ) -> tuple[list[Step], list[str]]:
     """Return the steps that show /etc/hosts and /etc/resolv.conf, and notes on what is missing."""
-    found = _show_hosts(request, host, guest, points, owner)
+    # What boots has a name and an /etc/hosts of its own, and unmounts what it finds mounted.
+    found = [] if request.init is not None else _show_hosts(request, host, guest, points, owner)
     notes: list[str] = []
     network, given = request.network, host.resolv_conf
     if network == "none" or (given is None and network != "private"):

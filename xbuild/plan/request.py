@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.copies import CopyIn, CopyOut
     from xbuild.plan.ids import IdRange
+    from xbuild.plan.inits import Init
     from xbuild.plan.networks import Forward
 
     NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
@@ -118,4 +119,7 @@ class Request(Record):
     timeout_s: float | None = None
     idle_timeout_s: float | None = None
     kill_timeout_s: float = 10.0
+    boot: bool = False  # the tree's init is run, with the command as its arguments
+    init: Init | None = None  # found so; None for other commands
+    kill_signal: str | None = None  # asks an init to end, in place of what its kind knows
     as_pid1: bool = False  # the command is process 1 of its PID namespace

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from xbuild.plan.copies import CopyIn, CopyOut
+    from xbuild.plan.inits import Init
     from xbuild.plan.layers import Create as Create
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
     from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
-    from xbuild.plan.limits import LimitResources
+    from xbuild.plan.limits import LimitResources, MountCgroup, RootCgroups
     from xbuild.plan.networks import AttachUserNetwork, AttachVeth
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
     from xbuild.plan.substitution import AboutToolset, Substitution
@@ -159,9 +160,10 @@ class Proc(Record):
 
 
 class Sysfs(Record):
-    """Mount a read-only sysfs of the current network namespace."""
+    """Mount a read-only sysfs of the current network namespace; what is at ``kept`` stays there."""
 
     target: GuestPath = GuestPath("/sys")
+    kept: tuple[GuestPath, ...] = ()
 
 
 class Mqueue(Record):
@@ -270,6 +272,7 @@ class Exec(Record):
     nothing is run, and the container lives for those that join it, until it is told to end.
     ``is_process_one``: the command has the number 1, below a process 1 of xbuild's. Of ``piped``,
     descriptors 1 and 2 are pipes to xbuild, which passes on what comes, and 0 is at its end.
+    ``init`` where it is one that boots the tree: it starts in /, what joins in ``directory``.
     """
 
     argv: tuple[str, ...]
@@ -284,6 +287,7 @@ class Exec(Record):
     is_only_held: bool = False
     is_process_one: bool = False
     piped: tuple[int, ...] = ()
+    init: Init | None = None
 
 
 if TYPE_CHECKING:
@@ -292,6 +296,8 @@ if TYPE_CHECKING:
         | Enlist
         | LimitTime
         | LimitResources
+        | RootCgroups
+        | MountCgroup
         | EnterNamespaces
         | ForbidNamespaces
         | BecomeInit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from xbuild.plan import copies, networks, privileges, steps
+from xbuild.plan import copies, limits, networks, privileges, steps
 from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
 from xbuild.sandbox.namespaces import forbid_namespaces
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         | steps.LoopbackUp
         | networks.AttachUserNetwork
         | networks.AttachVeth
+        | limits.RootCgroups
+        | limits.MountCgroup
         | copies.CopyIn
         | copies.CopyOut
         | privileges.LimitPrivileges
@@ -126,6 +128,8 @@ def apply(stage: Stage, step: Ordinary) -> None:
             _apply_to_image(stage, step)
         case copies.CopyIn() | copies.CopyOut():
             _copy(stage, step)
+        case limits.RootCgroups() | limits.MountCgroup():
+            _delegate(stage, step)
         case networks.AttachUserNetwork() | networks.AttachVeth():
             network.ask_launcher(stage.network)
         case _:
@@ -144,6 +148,15 @@ def _copy(stage: Stage, step: copies.CopyIn | copies.CopyOut) -> None:
     place = step.source
     stage.kept.add(out)
     stage.at_end.append(lambda: pack(place, out))
+
+
+def _delegate(stage: Stage, step: limits.RootCgroups | limits.MountCgroup) -> None:
+    from xbuild.sandbox import delegation  # off the start path
+
+    if isinstance(step, limits.RootCgroups):
+        delegation.root_cgroups(stage, step)
+    else:
+        delegation.mount_cgroup(stage, step)
 
 
 def _apply_to_image(stage: Stage, step: OnImage) -> None:

@@ -49,7 +49,8 @@ class Lines:
     open to the end.
     On ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
     are where process 1 gets what is copied in, and puts what is copied out. ``outputs`` become the
-    command's descriptors 1 and 2, where they are not -1.
+    command's descriptors 1 and 2, where they are not -1. ``group`` is the run's control group of
+    version 2, where the guest has one of its own in it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Lines:
         network: int = -1,
         copies: tuple[int, int] = (-1, -1),
         outputs: tuple[int, int] = (-1, -1),
+        group: str = "",
     ) -> None:
         self.reports = reports
         self.console = console
@@ -71,6 +73,7 @@ class Lines:
         self.network = network
         self.copies = copies
         self.outputs = outputs
+        self.group = group
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -278,6 +281,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         os.setsid()
         stage.network = lines.network
         stage.copies = lines.copies
+        stage.group = lines.group
         stage.kept.add(gates[0].descriptor())
         _leave_session_keyring()
         os.umask(0)
@@ -309,6 +313,10 @@ def _fork_guest_init(stage: Stage, id_map: IdMap, plan: Plan, lines: Lines) -> N
         _become_root(id_map)
 
     stage.guest_init = GuestInit(stage, plan, lines, id_map, become_root)
+    if stage.way_back >= 0:
+        from xbuild.sandbox import delegation  # loaded before, by the step that went there
+
+        delegation.go_back(stage)
 
 
 def _inherit_servers(disk: AttachedDisk) -> None:

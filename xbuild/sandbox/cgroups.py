@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from xbuild.errors import SetupFailed
 from xbuild.record import HostPath
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
+GUESTS, OURS = "guest", "xbuild"  # in a group that is delegated
 _PATIENCE_S = 20.0
 _PAUSE_S = 0.02
 _OPTIONAL = frozenset(("memory.memsw.limit_in_bytes", "memory.swap.max"))  # of kernels with swap
@@ -34,10 +36,14 @@ class ControlGroups:
         name = f"xbuild-{os.getpid()}"
         self._paths = tuple(HostPath(f"{group.parent}/{name}") for group in step.groups)
         self._homes = tuple(group.home for group in step.groups)
+        pairs = tuple(zip(step.groups, self._paths, strict=True))
+        self.delegated = next((path for group, path in pairs if group.is_delegated), "")
         self._keeper, self._line = _start_keeper(self._paths)
         try:
-            for group, path in zip(step.groups, self._paths, strict=True):
+            for group, path in pairs:
                 _make(group, path)
+                if group.is_delegated:
+                    _divide(path)
         except BaseException:
             self.__exit__()
             raise
@@ -51,7 +57,8 @@ class ControlGroups:
 
     def entered(self) -> _Entered:
         """Return a context in which this process, and any child it makes, is in them."""
-        return _Entered(self._paths, self._homes)
+        entered = tuple(f"{p}/{OURS}" if p == self.delegated else p for p in self._paths)
+        return _Entered(entered, self._homes)
 
     def what_was_hit(self) -> tuple[str, ...]:
         """Tell which limits the run came up against, in words."""
@@ -82,7 +89,7 @@ class ControlGroups:
 class _Entered:
     """A stay of this process in control groups."""
 
-    def __init__(self, paths: tuple[HostPath, ...], homes: tuple[HostPath, ...]) -> None:
+    def __init__(self, paths: tuple[str, ...], homes: tuple[HostPath, ...]) -> None:
         self._paths = paths
         self._homes = homes
 
@@ -116,6 +123,23 @@ def _make(group: ControlGroup, path: str) -> None:
                 if isinstance(error, FileNotFoundError)
                 else "another value may do; see docs/limits.md",
             ) from error
+
+
+def _divide(path: str) -> None:
+    """Make a group for the guest and one for xbuild's own, with what controllers there are."""
+    try:
+        with open(f"{path}/cgroup.controllers", encoding="ascii") as file:
+            controllers = file.read().split()
+        for name in (GUESTS, OURS):
+            os.mkdir(f"{path}/{name}")
+    except OSError as error:
+        raise SetupFailed(
+            f"Cannot divide the control group {path}: {error.strerror}",
+            "see docs/limits.md for who may",
+        ) from error
+    for name in controllers:
+        with suppress(OSError):  # the guest does without
+            _write(f"{path}/cgroup.subtree_control", f"+{name}")
 
 
 def _join(path: str) -> None:
@@ -174,13 +198,9 @@ def _remove_patiently(paths: tuple[HostPath, ...]) -> None:
     left = list(paths)
     while left and time.monotonic() < deadline:
         for path in tuple(left):
-            try:
-                os.rmdir(path)
-            except FileNotFoundError:
-                left.remove(path)
-            except OSError:
-                continue
-            else:
+            with suppress(OSError):
+                for directory, _, _ in os.walk(path, topdown=False):  # the guest may have made some
+                    os.rmdir(directory)
                 left.remove(path)
         if left:
             time.sleep(_PAUSE_S)

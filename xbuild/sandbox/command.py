@@ -132,7 +132,9 @@ def _give_up(reports: Reporting, report: Report) -> NoReturn:
 
 def _arrange_descriptors(command: Exec, terminal: str | None, outputs: tuple[int, int]) -> None:
     if terminal is not None:
-        fd = os.open(terminal, os.O_RDWR)  # the session's first: it becomes the controlling one
+        # The session's first becomes the controlling one; an init leaves it to who logs in.
+        flags = os.O_RDWR if command.init is None else os.O_RDWR | os.O_NOCTTY
+        fd = os.open(terminal, flags)
         os.fchown(fd, command.uid, -1)
         for number in command.terminal:
             os.dup2(fd, number)

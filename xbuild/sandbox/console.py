@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xbuild.errors import SetupFailed
@@ -83,6 +84,51 @@ class Log:
             return
 
 
+class ShownConsole:
+    """The console of a boot without a terminal: its output is standard output, and nobody types."""
+
+    def __init__(self) -> None:
+        """Prepare it."""
+        self._link, theirs = socket.socketpair()
+        self.sender = ConsoleSender(theirs, None, _SIZE)
+
+    def last_output(self) -> bytes:
+        """Return nothing: how a boot ended is not told by its last words."""
+        return b""
+
+    def run(self, ended: Callable[[], bool]) -> None:
+        """Show until ``ended``; what nobody reads any more is lost."""
+        self.sender.close()
+        message, descriptors, _, _ = socket.recv_fds(self._link, 1, 1)
+        self._link.close()
+        if not message or not descriptors:
+            return
+        primary = descriptors[0]
+        os.set_blocking(primary, False)
+        poll = select.poll()
+        poll.register(primary, select.POLLIN)
+        with woken_by_signals() as alarm:
+            poll.register(alarm, select.POLLIN)
+            while True:
+                ready = dict(poll.poll())
+                if ready.get(primary, 0) and not self._show(primary):
+                    break
+                if alarm in ready:
+                    os.read(alarm, _RECENT)
+                    if ended():
+                        break
+        while self._show(primary):
+            pass
+        os.close(primary)
+
+    def _show(self, primary: int) -> bool:
+        content = unwritten = read_some(primary)
+        with suppress(OSError):
+            while unwritten:
+                unwritten = unwritten[os.write(1, unwritten) :]
+        return bool(content)
+
+
 class Console:
     """The launcher's end, in place of a Relay."""
 
@@ -99,6 +145,8 @@ class Console:
     def open(self, log: Log, entry: Entry) -> None:
         """Write to ``log``, and listen for those who attach. Raises OSError."""
         self.log = log
+        with suppress(FileNotFoundError):
+            os.unlink(entry.socket_path(CONSOLE))  # of the boot before
         listener = _unix.message_socket()
         _unix.listen_at(listener, entry.socket_path(CONSOLE))
         self._listener = socket.socket(fileno=listener)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from xbuild.errors import EXIT_FAILED, EXIT_TIMEOUT, SetupFailed
+from xbuild.errors import EXIT_FAILED, EXIT_REBOOT, EXIT_TIMEOUT, SetupFailed
 from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.lifecycle import LimitTime
 from xbuild.plan.limits import LimitResources
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xbuild.errors import XbuildError
     from xbuild.plan.steps import IdMap, IdRange, Plan
     from xbuild.sandbox.cgroups import ControlGroups
-    from xbuild.sandbox.console import Console
+    from xbuild.sandbox.console import Console, ShownConsole
     from xbuild.sandbox.deadline import Deadline
     from xbuild.sandbox.networks import NetworkLine
     from xbuild.sandbox.porter import Porter
@@ -47,6 +47,7 @@ class Container:
         self._plan = plan
         self.target = plan.target
         self._reserve = -1
+        self._deadline: Deadline | None = None
         self.remarks: tuple[str, ...] = ()  # what a person should know once it has run
         self.last_output = b""  # of the command, where a terminal or a tap has shown it to us
 
@@ -77,16 +78,27 @@ class Container:
             self._reserve = -1
 
     def _run(self) -> int:
-        relay = self._console_for(self._plan.command.terminal)
-        ending = Reports() if reports_at_end(self._plan) else None
-        console = relay.sender if relay is not None else None
         with (
             Forwarding() as forwarding,
             Standing(self._plan) as standing,
             self._limited_resources() as groups,
-            self._network() as network,
-            self._porter() as porter,
         ):
+            status = self._run_once(forwarding, standing, groups)
+            if self._plan.command.init is not None:
+                while status == EXIT_REBOOT and forwarding.unheard is None:
+                    forwarding.pause()
+                    standing.begin_again()
+                    status = self._run_once(forwarding, standing, groups)
+                standing.status = status = 0 if status == EXIT_REBOOT else status
+        return status
+
+    def _run_once(
+        self, forwarding: Forwarding, standing: Standing, groups: ControlGroups | _Nothing
+    ) -> int:
+        relay = self._console_for(self._plan.command.terminal)
+        ending = Reports() if reports_at_end(self._plan) else None
+        console = relay.sender if relay is not None else None
+        with self._network() as network, self._porter() as porter:
             lines = Lines(
                 Reports(),
                 console,
@@ -96,6 +108,7 @@ class Container:
                 network.descriptor,
                 porter.lines,
                 self._outputs(),
+                groups.delegated,
             )
             try:
                 with groups.entered():
@@ -109,7 +122,8 @@ class Container:
                         self._attend(relay, watched, lines, standing)
                         report = lines.reports.receive()
                         watched.wait_for_last_steps()
-                        standing.withdraw()
+                        if self._plan.command.init is None:
+                            standing.withdraw()
                         status = watched.wait()
                     if report is None and ending is not None:
                         report = ending.receive()
@@ -133,15 +147,23 @@ class Container:
         assert not self._plan.command.piped  # TappedContainer runs such a plan
         return (-1, -1)
 
-    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
         if not terminal:
             return None
         from xbuild.sandbox.terminal import Relay  # off the start path
 
+        if self._plan.command.init is not None and not (os.isatty(0) and os.isatty(1)):
+            from xbuild.sandbox.console import ShownConsole
+
+            return ShownConsole()
         return Relay(terminal)
 
     def _attend(
-        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+        self,
+        console: Relay | Console | ShownConsole | None,
+        watched: Watched,
+        lines: Lines,
+        standing: Standing,
     ) -> None:
         """Do what there is to do while the container lives, and return once it has ended."""
         del lines, standing
@@ -158,7 +180,8 @@ class Container:
     def _time_limit(self, limit: LimitTime, pid: int) -> Deadline:
         from xbuild.sandbox.deadline import Deadline  # off the start path
 
-        return Deadline(limit, pid)
+        self._deadline = Deadline(limit, pid, self._deadline)
+        return self._deadline
 
     def _porter(self) -> Porter | _Nothing:
         if not any(isinstance(step, CopyIn | CopyOut) for step in self._plan.steps):
@@ -272,6 +295,7 @@ class _Nothing:
 
     descriptor = -1
     lines = (-1, -1)
+    delegated = ""
 
     def __enter__(self) -> _Nothing:
         return self

@@ -56,7 +56,9 @@ class Process(Record):
 class Deadline:
     """A block in which SIGALRM looks at the clock, and ends a child that is out of time."""
 
-    def __init__(self, limit: LimitTime, pid: int) -> None:
+    def __init__(self, limit: LimitTime, pid: int, before: Deadline | None = None) -> None:
+        """Limit process ``pid``, in all that of ``before`` included, which has ended."""
+        self._before = before
         self._limit = limit
         self._pid = pid
         self._why = ""
@@ -68,6 +70,8 @@ class Deadline:
     def __enter__(self) -> Deadline:
         self._pidfd = os.pidfd_open(self._pid)
         self._began = self._progress = self._looked = time.monotonic()
+        if self._before is not None:
+            self._began = self._before._began
         self._activity = Activity(0, 0)
         times = [self._limit.total_s, self._limit.idle_s]
         shortest = min(each for each in [*times, self._limit.kill_s] if each is not None)

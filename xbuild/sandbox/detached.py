@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from xbuild.errors import EXIT_FAILED, SetupFailed, XbuildError
-from xbuild.sandbox.console import Console, Log, log_path
+from xbuild.sandbox.console import Console, Log, ShownConsole, log_path
 from xbuild.sandbox.container import Container
 
 if TYPE_CHECKING:
@@ -28,24 +28,32 @@ class DetachedContainer(Container):
         super().__init__(plan)
         self._call_begun = begun
         self._begun: Callable[[], None] = lambda: None
+        self._log: Log | None = None  # of all boots one
 
-    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
         return Console(lambda: self._begun()) if terminal else None
 
     def _attend(
-        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+        self,
+        console: Relay | Console | ShownConsole | None,
+        watched: Watched,
+        lines: Lines,
+        standing: Standing,
     ) -> None:
         entry = standing.entry
         assert entry is not None  # it was required
-        log = Log(log_path(entry.name))
+        is_first = self._log is None
+        log = self._log = self._log or Log(log_path(entry.name))
 
         def begun() -> None:
             if lines.reports.receive() is not None:
-                os.unlink(log_path(entry.name))  # who asked is told, and nothing was written
+                if is_first:
+                    os.unlink(log_path(entry.name))  # who asked is told, and nothing was written
                 return
-            self._call_begun(entry.name)
-            for number in (1, 2):
-                os.dup2(log.fd, number)
+            if is_first:
+                self._call_begun(entry.name)
+                for number in (1, 2):
+                    os.dup2(log.fd, number)
 
         self._begun = begun
         if isinstance(console, Console):

@@ -76,13 +76,17 @@ class Entry:
         except (OSError, NameTaken):
             os.close(self._directory)
             raise
-        self._remove(self.name + CONTROL)  # of one that was killed
         try:
-            self.control = _unix.message_socket()
-            _unix.listen_at(self.control, self.socket_path(CONTROL))
+            self.listen()
         except OSError:
             self.end(None)
             raise
+
+    def listen(self) -> None:
+        """Listen at ``control``, for a process 1 that is given it. Raises OSError."""
+        self._remove(self.name + CONTROL)  # of one that was killed, or of the boot before
+        self.control = _unix.message_socket()
+        _unix.listen_at(self.control, self.socket_path(CONTROL))
 
     def socket_path(self, suffix: str) -> str:
         """Return a path short enough for a socket's address, however deep the directory is."""
@@ -226,7 +230,10 @@ class Standing:
             return
         step = next(step for step in self._plan.steps if isinstance(step, Enlist))
         try:
-            self._entry = Entry(step, self._plan)
+            if self._entry is None:
+                self._entry = Entry(step, self._plan)
+            else:
+                self._entry.listen()
         except OSError as error:
             if step.is_required:  # a run that nobody named can do without
                 raise SetupFailed(
@@ -234,6 +241,11 @@ class Standing:
                     "nobody but you may write to it, and its file system must have locks",
                 ) from error
         self.handover.give(self._entry)
+
+    def begin_again(self) -> None:
+        """Be ready for another process 1 of the same container, to ``enlist`` that."""
+        if self.handover is not None:
+            self.handover = Handover()
 
     def withdraw(self) -> None:
         """List it no more, while the kernel takes it apart."""
@@ -289,6 +301,7 @@ def _describe(step: Enlist, plan: Plan) -> bytes:
         ("tree", step.tree),
         ("is_ephemeral", str(int(step.is_ephemeral))),
         ("has_console", str(int(step.has_console))),
+        ("is_booted", str(int(step.is_booted))),
         *(("argv", word) for word in plan.command.argv if not plan.command.is_only_held),
     ]
     return b"".join(_line(key, value) for key, value in pairs)

@@ -22,10 +22,11 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from xbuild.errors import EXIT_FAILED, EXIT_SIGNAL_BASE
+from xbuild.errors import EXIT_FAILED, EXIT_REBOOT, EXIT_SIGNAL_BASE
 from xbuild.plan.privileges import FilterCalls, LimitPrivileges
 from xbuild.plan.steps import EnterNamespaces
-from xbuild.sandbox import _linux, _unix, mounts
+from xbuild.record import GuestPath, replace
+from xbuild.sandbox import _linux, _unix, mounts, signals
 from xbuild.sandbox.apply import apply
 from xbuild.sandbox.channel import Report
 from xbuild.sandbox.command import become
@@ -42,6 +43,18 @@ if TYPE_CHECKING:
 _NEVER_BLOCKED = {signal.SIGKILL, signal.SIGSTOP, 32, 33}  # the last two are libc's: signal(7)
 _FILES: dict[str, str] = {"ipc": "ipc", "uts": "uts", "network": "net", "mount": "mnt"}
 _STATUS_BYTES = 65536
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class _Unheard:
+    """Reports of a command that nobody waits for."""
+
+    def send(self, report: Report) -> None:
+        """Say nothing."""
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return that nothing has to stay open."""
+        return ()
 
 
 class GuestInit:
@@ -60,6 +73,9 @@ class GuestInit:
         That one is made unless the stage has it. What the caller forks from then on is in that PID
         namespace as well. Raises OSError.
         """
+        self._command = plan.command
+        self._init = plan.command.init
+        self._was_asked = False
         inner = [step for step in plan.steps if isinstance(step, EnterNamespaces)][-1]
         self._entered = [_FILES[name] for name in inner.namespaces if name in _FILES]
         self._own = os.open("/proc/self/ns", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,6 +128,47 @@ class GuestInit:
         for fd in (*joined, self._own, self._line):
             os.close(fd)
         return self.pid
+
+    def pass_on(self, number: int) -> None:
+        """Pass a signal on; what would end an ordinary command asks an init to stop, once.
+
+        The second time, it is ended.
+        """
+        if self._init is None:
+            signals.send_as_terminal(self.pid, number)
+        elif number not in _ENDING:
+            signals.send(self.pid, number)
+        elif self._was_asked:
+            signals.send(self.pid, signal.SIGKILL)
+        elif self._init.stop_signal:
+            self._was_asked = True
+            signals.send(self.pid, self._init.stop_signal)
+        else:
+            self._was_asked = True
+            self._run_inside(self._init.stop_command)
+
+    def _run_inside(self, argv: tuple[str, ...]) -> None:
+        try:
+            if os.fork() == 0:
+                _in_child(lambda: self._become(argv))
+        except OSError:
+            self._was_asked = False  # no process can be had now; later, perhaps
+
+    def _become(self, argv: tuple[str, ...]) -> NoReturn:
+        null = os.open("/dev/null", os.O_RDWR)
+        for number in range(3):
+            os.dup2(null, number)
+        become(replace(self._command, argv=argv, terminal=(), init=None), _Unheard(), 0, None)
+
+    def status_of(self, status: int) -> int:
+        """Return what the end of the command means for the run, by its status as a shell has it.
+
+        An init that was switched off has done what it should (pid_namespaces(7)).
+        """
+        if self._init is None:
+            return status
+        off, again = EXIT_SIGNAL_BASE + signal.SIGINT, EXIT_SIGNAL_BASE + signal.SIGHUP
+        return {off: 0, again: EXIT_REBOOT, EXIT_REBOOT: EXIT_FAILED}.get(status, status)
 
     def look(self) -> int:
         """Return the status of one that hangs in wanting to die, which is ended; 0 for others."""
@@ -203,7 +260,10 @@ def _wait_and_become(stage: Stage, plan: Plan, lines: Lines, line: int, number: 
         os._exit(EXIT_FAILED)
     terminal = content.decode()
     chosen = None if terminal == "-" else terminal
-    become(plan.command, lines.reports, index, chosen, lines.outputs)
+    command = plan.command
+    if command.init is not None:
+        command = replace(command, directory=GuestPath("/"))
+    become(command, lines.reports, index, chosen, lines.outputs)
 
 
 def _make_proc(line: int) -> NoReturn:

@@ -114,12 +114,15 @@ def _serve_until(child: int, service: Service, guest: GuestInit | None) -> int:
             case signal.SIGCHLD:
                 for pid, wait_status in _reaped():
                     if pid == child:
-                        return exit_status_of(wait_status)
+                        status = exit_status_of(wait_status)
+                        return status if guest is None else guest.status_of(status)
                     service.command_ended(pid, exit_status_of(wait_status))
             case signal.SIGIO:
                 service.look()
             case signal.SIGTERM | signal.SIGINT | signal.SIGHUP if not child:
                 return 0
+            case number if guest is not None:
+                guest.pass_on(number)
             case number if child:
                 signals.send_as_terminal(child, number)
             case _:

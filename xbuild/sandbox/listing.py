@@ -31,7 +31,7 @@ _APPEARS_WITHIN_S = 1.0
 class Running(Record):
     """A container that lives. ``pid`` is its launcher, ``began`` seconds since the epoch.
 
-    ``has_console``: it was detached, and one can attach.
+    ``has_console``: it was detached, and one can attach. ``is_booted``: an init is process 1 of it.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Running(Record):
     began: float
     is_ephemeral: bool
     has_console: bool
+    is_booted: bool
 
 
 class Handle:
@@ -186,6 +187,7 @@ def _proved(name: str, fd: int) -> Handle | None:
             os.fstat(fd).st_mtime,
             fields["is_ephemeral"] == ["1"],
             fields["has_console"] == ["1"],
+            fields["is_booted"] == ["1"],
         )
     except (OSError, KeyError):
         if pidfd >= 0:

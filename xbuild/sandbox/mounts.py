@@ -346,7 +346,18 @@ def proc(stage: Stage, step: steps.Proc) -> None:
 def sysfs(stage: Stage, step: steps.Sysfs) -> None:
     """Mount a sysfs of this network namespace, read-only."""
     mount = new_mount("sysfs", (), PLAIN_DATA | _linux.MOUNT_ATTR_RDONLY)
+    kept = [(path, _copy_target(stage, path)) for path in step.kept]
     attach(stage, mount, step.target)
+    for path, copy in kept:
+        attach(stage, copy, path)
+
+
+def _copy_target(stage: Stage, path: GuestPath) -> int:
+    place = stage.open_target(path)
+    try:
+        return copy_place(place, recursive=False, label=path)
+    finally:
+        os.close(place)
 
 
 def mqueue(stage: Stage, step: steps.Mqueue) -> None:

@@ -190,5 +190,6 @@ class Service:
             groups=groups if command.groups is not None else None,
             terminal=on_terminal,
             piped=(),
+            init=None,
         )
         become(command, _ReportPipe(descriptors[1]), 0, terminal or None)

@@ -47,6 +47,7 @@ class Forwarding:
     def __enter__(self) -> Forwarding:
         """Hold back what will be passed on, for this process and those that it forks."""
         self._before: dict[int, object] = {}
+        self.unheard: int | None = None  # a signal that came when there was nobody to get it
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         # Inherited as ignored, it would make the kernel reap children unasked (wait(2)).
         self._replace(signal.SIGCHLD, signal.SIG_DFL)
@@ -54,7 +55,16 @@ class Forwarding:
 
     def begin(self, pid: int) -> None:
         """Pass signals on to ``pid``; those that are ignored here, as by nohup(1), stay so."""
-        self.begin_by(lambda number: send(pid, number))
+
+        def pass_on(number: int) -> None:
+            if not send(pid, number):
+                self.unheard = number
+
+        self.begin_by(pass_on)
+
+    def pause(self) -> None:
+        """Hold them back again, until the next ``begin``."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
 
     def begin_by(self, pass_on: Callable[[int], object]) -> None:
         """Pass signals on by calling ``pass_on`` with the number of each."""
@@ -70,7 +80,7 @@ class Forwarding:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _replace(self, number: int, handler: Handler | int) -> None:
-        self._before[number] = signal.signal(number, handler)
+        self._before.setdefault(number, signal.signal(number, handler))
 
     def __exit__(self, *_exception: object) -> None:
         for number, handler in self._before.items():

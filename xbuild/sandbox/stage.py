@@ -37,6 +37,8 @@ class Stage:
         self.network = -1  # on which the launcher is asked for a network
         self.kept: set[int] = set()  # descriptors, such as locks, that process 1 holds to its end
         self.limits = -1  # /proc/sys/user, once kept
+        self.group = ""  # that of this run, where the guest has one of its own in it
+        self.way_back = -1  # to xbuild's own in it
         self.guest_init: GuestInit | None = None  # where the command is a process 1
 
     def keep_limits(self) -> None:

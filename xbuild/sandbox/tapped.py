@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xbuild.plan.lifecycle import LimitTime
     from xbuild.plan.steps import Plan
     from xbuild.sandbox.assembly import Lines, MapGates, ProcessOne
-    from xbuild.sandbox.console import Console
+    from xbuild.sandbox.console import Console, ShownConsole
     from xbuild.sandbox.container import _Nothing
     from xbuild.sandbox.deadline import Deadline, Process
     from xbuild.sandbox.entry import Standing
@@ -58,7 +58,7 @@ class TappedContainer(Container):
     def _outputs(self) -> tuple[int, int]:
         return self._tap.open(self._plan.command)
 
-    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | None:
+    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
         console = super()._console_for(terminal)
         if isinstance(console, Relay):
             console.tap = self._tap
@@ -84,7 +84,11 @@ class TappedContainer(Container):
             self._observer.time_is_up(why, processes)
 
     def _attend(
-        self, console: Relay | Console | None, watched: Watched, lines: Lines, standing: Standing
+        self,
+        console: Relay | Console | ShownConsole | None,
+        watched: Watched,
+        lines: Lines,
+        standing: Standing,
     ) -> None:
         name = None if standing.entry is None else standing.entry.name
         self._tap.when_ready(lines.reports.descriptor(), lambda events: self._began(events, name))

@@ -62,15 +62,20 @@ def test_what_has_a_meaning_here() -> None:
 
 
 def test_what_has_none_is_named_with_its_line() -> None:
-    text = "[Exec]\nBoot=yes\nParameters=a b\nLimitNOFILE=9\n[Network]\nBridge=br0\n"
+    text = "[Exec]\nPersonality=arm\nParameters=a b\nLimitNOFILE=9\n[Network]\nBridge=br0\n"
     left = translate(text).left_out
     assert [(number, what) for number, what, _ in left] == [
-        (2, "Boot=yes"),
+        (2, "Personality=arm"),
         (3, "Parameters=a b"),
         (4, "LimitNOFILE=9"),
         (6, "Bridge=br0"),
     ]
-    assert "--as-pid1" in left[0][2]
+    assert "read from the tree" in left[0][2]
+
+
+def test_a_boot() -> None:
+    text = "[Exec]\nBoot=yes\nKillSignal=SIGRTMIN+3\n"
+    assert dict(translate(text).settings) == {"boot": True, "kill_signal": "SIGRTMIN+3"}
 
 
 def test_values_that_make_no_sense_are_named_too() -> None:

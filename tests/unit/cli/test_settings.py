@@ -53,7 +53,7 @@ def test_binds(words: list[str], wanted: BindRequest) -> None:
 def test_relative_sources_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/usr")
     monkeypatch.setenv("HOME", "/home/me")
-    (relative, home) = request_of("-b", "bin", "-b", "~/x:/y").binds
+    (relative, home) = request_of("--bind", "bin", "--bind", "~/x:/y").binds
     assert relative == bind("/usr/bin", "/usr/bin")
     assert home == bind("/home/me/x", "/y")
 

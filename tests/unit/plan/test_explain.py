@@ -13,6 +13,7 @@ from tests.unit.plan.records import plan_of
 from tests.unit.plan.test_make import CASES
 from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
 from xbuild.plan.explain import SCHEMA, describe, to_json
+from xbuild.plan.inits import Init
 from xbuild.plan.substitution import AboutToolset, Substitution
 from xbuild.record import GuestPath, HostPath, Record
 
@@ -71,6 +72,8 @@ def _step(document: dict[str, Any]) -> Any:  # Any: of the JSON's making
             limits.ControlGroup(**{key: _value(key, value) for key, value in group.items()})
             for group in document["groups"]
         )
+    if document.get("init"):
+        values["init"] = Init(**{key: _value("", value) for key, value in document["init"].items()})
     if kind is networks.AttachUserNetwork:
         values["forwards"] = tuple(networks.Forward(**each) for each in document["forwards"])
     if kind is steps.Register:

@@ -43,6 +43,7 @@ from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
 from xbuild.plan.host import Mount, SubIds
 from xbuild.plan.ids import IdRange
+from xbuild.plan.inits import Init
 from xbuild.plan.limiting import Hierarchies
 from xbuild.plan.networking import NetworkFacts
 from xbuild.plan.networks import Forward
@@ -105,6 +106,17 @@ CASES: dict[str, Facts] = {
         survey=survey(owner=-1, owner_gid=-1),
         request=request(target=IMAGE),
         disk=served_disk(),
+    ),
+    "boot": facts(
+        request=request(
+            boot=True,
+            command=("/sbin/init",),
+            init=Init("systemd", 0, ("/bin/sh", "-c", "kill -37 1"), 257),
+            network="none",
+            terminal=(0, 1, 2),
+            term="vt220",
+        ),
+        host=host(hierarchies=V2),
     ),
     "process-one": facts(request=request(as_pid1=True), host=user_host()),
     "network-none": facts(request=request(network="none", hostname="board-1")),
