@@ -196,6 +196,23 @@ E: Sub-process http returned an error code (112)
         "armhf",
         traits=("emulated", "32-bit"),
     ),
+    Recording(
+        "cpuinfo",
+        """Traceback (most recent call last):
+  File "<stdin>", line 1, in <module>
+    import RPIO._GPIO as _GPIO
+SystemError: This module can only be run on a Raspberry Pi!
+""",
+        1,
+        "armhf",
+        "7.2.0",
+    ),
+    Recording(
+        "cpuinfo",
+        'ERRO[0000] failure getting variant error="getCPUInfo for pattern: Cpu architecture:'
+        ' not found"\n',
+        1,
+    ),
     Recording("one-id", "chown: batata: Invalid argument\n", 1, traits=("one-id",)),
     Recording(
         "exec-format",

@@ -186,10 +186,11 @@ def test_terminal_has_its_output_explained_without_being_asked(
     assert session.exitstatus == 1
 
 
+@pytest.mark.parametrize("shell", [[], ["bash"], ["/bin/sh"]])
 def test_shell_that_one_leaves_is_not_explained(
-    root: Runner, trees: Callable[[str], HostPath], open_terminal: OpenTerminal
+    root: Runner, trees: Callable[[str], HostPath], open_terminal: OpenTerminal, shell: list[str]
 ) -> None:
-    session = open_terminal(root.argv(trees("arm64")))
+    session = open_terminal(root.argv(trees("arm64"), *shell))
     session.sendline("strace true; exit 3")
     session.expect("PTRACE_TRACEME: Function not implemented")
     session.wait()

@@ -16,6 +16,7 @@ from xbuild import __version__
 from xbuild.cli import ci_marks
 from xbuild.cli.explained import explained
 from xbuild.cli.output import note
+from xbuild.cli.run import may_be_explained
 from xbuild.errors import EXIT_FAILED, EXIT_SIGNAL_BASE, UsageError, XbuildError
 from xbuild.plan.piping import with_pipes, without_terminal
 from xbuild.sandbox.events import EventStream
@@ -183,7 +184,8 @@ def run_reported(
         reporting.planned(plan)
         container = TappedContainer(plan, tap, reporting)
         status = run(container)
-        explanations = explained(plan, status, tap.tail())
+        if may_be_explained(request.command, status):
+            explanations = explained(plan, status, tap.tail())
     except XbuildError as error:
         status, failure = error.exit_status, error
         raise

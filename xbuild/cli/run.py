@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TELLING = (128 + 4, 128 + 7, 128 + 8, 128 + 11)
 # 128 and those by which somebody ends what runs: SIGHUP, INT, QUIT, KILL, PIPE and TERM.
 _WANTED = (128 + 1, 128 + 2, 128 + 3, 128 + 9, 128 + 13, 128 + 15)
+_SHELLS = ("sh", "bash", "dash", "zsh", "ash", "ksh", "fish")
 
 USAGE = "xbuild run [OPTIONS] TREE|IMAGE [--] [COMMAND...]"
 _FRONTENDS = frozenset(("ccache", "distcc", "jobs_from"))  # options of cli.frontends
@@ -109,11 +110,17 @@ def run_once(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
     for text in container.remarks:
         note(text)
     is_telling = container.last_output or status in _TELLING
-    if status and is_telling and status not in _WANTED and request.command:
+    if is_telling and may_be_explained(request.command, status):
         from xbuild.cli.explained import say  # off the start path
 
         say(plan, status, container.last_output)
     return status
+
+
+def may_be_explained(command: tuple[str, ...], status: int) -> bool:
+    """Tell whether a command failed by itself: nobody ended it, and it is no shell to work in."""
+    is_shell = len(command) == 1 and os.path.basename(command[0]) in _SHELLS
+    return bool(command) and not is_shell and status != 0 and status not in _WANTED
 
 
 def _is_reported(parsed: Parsed) -> bool:
