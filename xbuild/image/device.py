@@ -18,7 +18,7 @@ from xbuild.image.filesystem import Filesystem, filesystem_in
 from xbuild.image.program import find_program, run_program
 from xbuild.image.table import table_of
 from xbuild.record import HostPath, Record
-from xbuild.tree.resolve import kind_of
+from xbuild.tree.path_walk import kind_of
 
 DeviceKind = Literal["disk", "partition", "loop", "file"]
 

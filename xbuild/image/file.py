@@ -8,7 +8,8 @@ import stat
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.closing import OwnsDescriptor
 from xbuild.record import HostPath
-from xbuild.tree.resolve import kind_of, target_error
+from xbuild.tree.path_walk import kind_of
+from xbuild.tree.resolve import target_error
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 

@@ -18,7 +18,8 @@ from xbuild.binary.elf import SNIFF_BYTES
 from xbuild.errors import TargetError, TargetNotFound
 from xbuild.record import GuestPath, Record
 from xbuild.tree.census import ENTRIES_PER_DIRECTORY, PROGRAM_DIRECTORIES
-from xbuild.tree.resolve import MAXSYMLINKS, Entry, TreeReader, kind_of, target_error
+from xbuild.tree.path_walk import MAXSYMLINKS, kind_of
+from xbuild.tree.resolve import Entry, TreeReader, target_error
 from xbuild.tree.walk import PSEUDO_FILE_SYSTEMS, may_be_program
 
 WHOLE_LIMIT = 8 << 20  # bytes of one file

@@ -7,7 +7,8 @@ import stat
 
 from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound, UsageError
 from xbuild.record import GuestPath, Record
-from xbuild.tree.resolve import MAXSYMLINKS, DirectoryReader
+from xbuild.tree.path_walk import MAXSYMLINKS
+from xbuild.tree.resolve import DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

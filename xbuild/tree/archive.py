@@ -21,7 +21,8 @@ from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound
 from xbuild.record import GuestPath, HostPath
 from xbuild.tree.distribution import OS_RELEASE, RELEASE_FILES
 from xbuild.tree.members import read_members, refuse_other_content
-from xbuild.tree.resolve import MAXSYMLINKS, Entry, TreeReader, kind_of
+from xbuild.tree.path_walk import MAXSYMLINKS, kind_of
+from xbuild.tree.resolve import Entry, TreeReader
 from xbuild.tree.stream import ForwardStream
 from xbuild.tree.walk import may_be_program
 

@@ -18,7 +18,8 @@ from xbuild.tree.archive import ArchiveReader
 from xbuild.tree.census import Census
 from xbuild.tree.looks import LOOKS_BYTES, looks_like
 from xbuild.tree.members import is_archive
-from xbuild.tree.resolve import READ_FLAGS, DirectoryReader, TreeReader, kind_of, target_error
+from xbuild.tree.path_walk import kind_of
+from xbuild.tree.resolve import READ_FLAGS, DirectoryReader, TreeReader, target_error
 from xbuild.tree.survey import SAMPLE, Survey, describe_tree, libc_of, survey_directory
 
 _NO_PROGRAMS = {ET_REL: "an object file, not linked yet", ET_CORE: "a core dump"}
