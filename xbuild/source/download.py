@@ -288,9 +288,10 @@ class _Errand:
             )
 
     def _show(self, done: int, total: int | None) -> None:
-        text = f"downloading {self._wanted.name}: {_megabytes(done)}"
+        # The same text each time: where there is no terminal, each text is a line.
+        text = f"downloading {self._wanted.name}"
         if total:
-            self._progress(f"{text} of {_megabytes(total)}", done / total)
+            self._progress(f"{text}, {_megabytes(total)}", done / total)
         else:
             self._progress(text, None)
 

@@ -177,7 +177,7 @@ def _require_known_proxies() -> None:
         kind = proxy.partition("://")[0] if "://" in proxy else "http"
         if scheme in ("http", "https") and kind not in ("http", "https"):
             raise DownloadFailed(
-                f"Cannot download through the proxy {proxy} ({scheme}_proxy): {kind} is not spoken",
+                f"Cannot download through {scheme}_proxy: {kind} is not spoken",
                 "name an http proxy, or unset the variable",
             )
 

@@ -46,13 +46,14 @@ def cache(tmp_path: Path) -> HostPath:
 
 
 def test_file_is_fetched_and_kept_by_its_digest(site: Site, cache: HostPath) -> None:
-    said: list[str] = []
+    said: list[tuple[str, float | None]] = []
     wanted = _wanted(site, sha256=SHA256)
-    with downloaded(wanted, cache=cache, progress=lambda text, _: said.append(text)) as first:
+    with downloaded(wanted, cache=cache, progress=lambda *each: said.append(each)) as first:
         assert Path(first.path).read_bytes() == CONTENT
         assert first.path.endswith(f"/downloads/sha256/{SHA256}")
     assert not first.was_kept
-    assert any("0.4 MB of 0.4 MB" in text for text in said)
+    assert said[-1] == ("downloading tree.tar.gz, 0.4 MB", 1.0)
+    assert len({text for text, _ in said}) == 1
     assert _get(wanted, cache).was_kept
     assert site.fetches(PATH) == 1
 
