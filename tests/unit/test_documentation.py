@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -16,6 +17,9 @@ from tests.documented import (
     parse,
     shown_commands,
 )
+from tests.installation import CHECKOUT
+from xbuild.cli.group import xbuild
+from xbuild.cli.manual import manual_pages
 from xbuild.errors import UsageError
 
 OF_OTHERS = {
@@ -23,6 +27,7 @@ OF_OTHERS = {
     "--enable-poison-system-directories",  # of GCC's configure
 }
 OF_TOOLS_BEFORE = "migration.md"
+SOURCES = "".join(file.read_text() for file in (Path(CHECKOUT) / "xbuild").rglob("*.py"))
 SHOWN = [shown for document in DOCUMENTS for shown in shown_commands(document)]
 
 
@@ -60,6 +65,20 @@ def test_every_command_is_shown_somewhere() -> None:
     missing = [name for name in COMMANDS if name not in called and f"xbuild {name}" not in text]
     groups = [name for name, command in COMMANDS.items() if isinstance(command, click.Group)]
     assert sorted(set(missing) - set(groups)) == []
+
+
+def test_every_schema_is_described() -> None:
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    named = set(re.findall(r'SCHEMA = "(xbuild\.[\w.-]+/\d+)"', SOURCES))
+    assert len(named) > 10
+    assert sorted(name for name in named if f"`{name}`" not in text) == []
+
+
+def test_manual_has_the_variables_that_are_read() -> None:
+    page = dict(manual_pages(xbuild, "0"))["xbuild.1"]
+    named = set(re.findall(r'"(XBUILD_[A-Z_]+)"', SOURCES))
+    assert named
+    assert sorted(name for name in named if name not in page) == []
 
 
 def test_wrong_command_lines_are_found(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ _PROGRAM_SECTIONS = {
         ("XDG_CACHE_HOME", "Where the cache is, instead of ~/.cache (xbuild cache list)."),
         ("XDG_CONFIG_HOME", "Where profiles of one's own are, instead of ~/.config."),
         ("XBUILD_DEBIAN_MIRROR", "The mirror for packages of Debian, instead of apt's sources."),
+        ("XBUILD_UBUNTU_MIRROR", "The same for packages of Ubuntu."),
+        ("XBUILD_UBUNTU_KEYRING", "The keys of Ubuntu's archive, where no package brings them."),
         ("http_proxy, https_proxy, no_proxy", "Proxies for downloads."),
         ("SSL_CERT_FILE", "The certificates that downloads trust."),
         ("NO_COLOR", "Set to anything, no colours are used."),
