@@ -71,33 +71,40 @@ def inline_options(document: Path) -> set[str]:
 
 def known_options() -> set[str]:
     """Return the names of the options of all commands."""
-    found = {name for option in options.OPTIONS for name in option.names}
-    for command in COMMANDS.values():
-        for parameter in command.get_params(click.Context(command)):
-            found.update(parameter.opts)
-            found.update(parameter.secondary_opts)
-    return found
+    return {"--"}.union(*map(_options_of, COMMANDS.values()))
 
 
 def parse(shown: Shown) -> str:
-    """Parse a command line; return the command that it calls. Raises UsageError, ClickException."""
+    """Parse a command line; return the command that it calls. Raises UsageError, ClickException.
+
+    Of one that need not be whole, the command and the options have to be there.
+    """
     name, rest = _split(shown.words)
-    if name in _OWN_PARSERS:
-        rest = [word for word in rest if word != "--openrc"] if name == "unit" else rest
-        options.parse(rest, _OWN_PARSERS[name])
-        return name
     command = COMMANDS[name]
-    if isinstance(command, click.Group) and not shown.is_whole and not rest:
-        return name
     if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         raise click.UsageError(f"no command {rest[0]!r} in {name!r}")
-    try:
+    if not shown.is_whole:
+        _require_known(command, rest)
+    elif name in _OWN_PARSERS:
+        words = [word for word in rest if word != "--openrc"] if name == "unit" else rest
+        options.parse(words, _OWN_PARSERS[name])
+    else:
         with contextlib.suppress(click.exceptions.Exit):  # --help, --version
             command.make_context(name, rest)
-    except click.MissingParameter:
-        if shown.is_whole:
-            raise
     return name
+
+
+def _require_known(command: click.Command, words: list[str]) -> None:
+    known = _options_of(command) | {"--openrc"}
+    own = words[: words.index("--")] if "--" in words else words
+    for word in own:
+        if word.startswith("--") and word.partition("=")[0] not in known:
+            raise click.UsageError(f"no option {word}")
+
+
+def _options_of(command: click.Command) -> set[str]:
+    parameters = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
+    return {name for each in parameters for name in (*each.opts, *each.secondary_opts)}
 
 
 def _split(words: tuple[str, ...]) -> tuple[str, list[str]]:
