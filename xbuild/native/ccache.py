@@ -24,6 +24,7 @@ from xbuild.tree.survey import survey_directory
 DEFAULT = "default"
 _INSIDE = GuestPath("/run/xbuild/ccache/store")
 _PROPER = re.compile(r"/usr/(?:lib|libexec)/gcc/[^/]+/[^/]+/(?:cc1|cc1plus|cc1obj)")
+_OF_CLANG = re.compile(r"lib(?:LLVM|clang-cpp)[.-].*\.?so")
 
 
 def with_ccache(request: Request, directory: str) -> Request:
@@ -37,7 +38,7 @@ def with_ccache(request: Request, directory: str) -> Request:
         chost = chost_for(survey.arch.chost, survey.libc)
         compilers = compilers_in(reader)
         files = sorted({*compilers.values(), *_compilers_proper(reader)})
-        identity = _identity(reader, files)
+        identity = _identity(reader, [*files, *_libraries(reader, compilers)])
     if directory == DEFAULT:
         store = HostPath(os.path.normpath(f"{native_place('..')}/ccache/{chost}"))
     else:
@@ -73,6 +74,20 @@ def _compilers_proper(reader: DirectoryReader) -> list[GuestPath]:
     with contextlib.suppress(TargetError):
         found.append(reader.resolve(GuestPath("/usr/bin/as")))
     return found
+
+
+def _libraries(reader: DirectoryReader, compilers: dict[str, GuestPath]) -> list[GuestPath]:
+    """Return the libraries that do clang's work, where there is a clang."""
+    if not any(name.startswith("clang") for name in compilers):
+        return []
+    below = (f"/usr/lib/{name}" for name in _names(reader, "/usr/lib") if "-linux-" in name)
+    found = set()
+    for place in ("/usr/lib", "/usr/lib64", *below):
+        for name in _names(reader, place):
+            if _OF_CLANG.match(name):
+                with contextlib.suppress(TargetError):
+                    found.add(reader.resolve(GuestPath(f"{place}/{name}")))
+    return sorted(found)
 
 
 def _names(reader: DirectoryReader, directory: str) -> tuple[str, ...]:
