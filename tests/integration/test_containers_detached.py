@@ -107,6 +107,22 @@ def test_attach_and_detach(runner: Runner, begin: Begin, open_terminal: OpenTerm
     assert "got pears" in runner.command("logs", name).stdout
 
 
+def test_closed_terminal_of_who_is_attached_ends_that_one_alone(
+    runner: Runner, begin: Begin, open_terminal: OpenTerminal
+) -> None:
+    name = begin(runner, "start", "while read x; do echo got $x; done")
+    before = descendants()
+    session = open_terminal([*runner.xbuild, "attach", name], user=runner.user)
+    session.sendline("apples")
+    session.expect("got apples")
+    session.close(force=False)
+    assert left_since(before) == {}
+    assert name in runner.command("ps", "-q").stdout.split()
+    another = open_terminal([*runner.xbuild, "attach", name], user=runner.user)
+    another.sendline("pears")
+    another.expect("got pears")
+
+
 def test_attached_terminal_has_the_size(
     root: Runner, begin: Begin, open_terminal: OpenTerminal
 ) -> None:
