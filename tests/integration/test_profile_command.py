@@ -79,6 +79,7 @@ def test_profile_is_shown_as_understood(xbuild: Run, profiles: Path) -> None:
             "applies_by_itself": False,
             "error": None,
             "description": "",
+            "arch": [],
             "settings": {"bind": [f"{profiles}/a:/b"], "hostname": "pi", "setenv": ["A=1"]},
         }
     ]

@@ -20,8 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from xbuild.cli.computing import Computing
     from xbuild.cli.options import Parsed
-    from xbuild.plan.profile import Paths, Profile
+    from xbuild.plan.profile import Paths, Profile, ValueOf
 
 _PATHS: dict[str, Paths] = {
     "PATH": "whole",
@@ -45,8 +46,10 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
     values: dict[str, list[str]] = {}
     found: list[Setting] = []
     command: tuple[tuple[str, ...], HostPath] | None = None
+    computing = _Computing(parsed)
     for name in names:
-        profile = load_profile(name)
+        profile = load_profile(name, computing.value_of)
+        computing.check(profile)
         flags.update(profile.flags)
         found += [Setting(key, str(on).lower(), profile.path) for key, on in profile.flags]
         for key, said in profile.values:
@@ -56,6 +59,7 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
             values.setdefault(key, []).extend(said)
             found += [Setting(key, value, profile.path) for value in said]
     parsed.profiled = tuple(found)
+    parsed.notes = computing.notes
     parsed.flags |= {key for key, is_on in flags.items() if is_on}
     for key, typed in parsed.values.items():
         values.setdefault(key, []).extend(typed)
@@ -65,12 +69,38 @@ def merge_profiles(parsed: Parsed, names: list[str]) -> None:
         parsed.profiled += (Setting(COMMAND, shlex.join(parsed.command), origin),)
 
 
-def load_profile(name: str) -> Profile:
-    """Find, read and check a profile. Raises ProfileError."""
+class _Computing:
+    """Loads what works values out once there is one, or an architecture to compare with."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self._parsed = parsed
+        self._loaded: Computing | None = None
+
+    def value_of(self, name: str) -> str:
+        return self._load().value_of(name)
+
+    def check(self, profile: Profile) -> None:
+        if profile.arches:
+            self._load().require_arch(profile.arches, profile.path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return () if self._loaded is None else tuple(dict.fromkeys(self._loaded.notes))
+
+    def _load(self) -> Computing:
+        if self._loaded is None:
+            from xbuild.cli.computing import Computing
+
+            self._loaded = Computing(self._parsed)
+        return self._loaded
+
+
+def load_profile(name: str, value_of: ValueOf | None = None) -> Profile:
+    """Find, read and check a profile, as xbuild.plan.profile does. Raises ProfileError."""
     path = find_profile(name, profile_directories())
     if path.endswith(settings.SETTINGS_SUFFIX):
         _check_owner(path)
-    return read_profile(path, profile_keys())
+    return read_profile(path, profile_keys(), value_of)
 
 
 def _check_owner(path: HostPath) -> None:

@@ -270,6 +270,7 @@ class Parsed:
         self.flags: set[str] = set()
         self.values: dict[str, list[str]] = {}
         self.profiled: tuple[Setting, ...] = ()  # what values and flags have from profiles
+        self.notes: tuple[str, ...] = ()  # on what profiles have worked out
 
     def one(self, key: str) -> str | None:
         """Return the value of an option that counts once: the last one said."""

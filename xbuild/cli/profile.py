@@ -8,11 +8,12 @@ import os
 import click
 
 from xbuild.cli.merge import load_profile, profile_directories, profile_keys
-from xbuild.cli.output import visible
+from xbuild.cli.options import Parsed
+from xbuild.cli.output import note, visible
 from xbuild.cli.settings import DEFAULT_PROFILE
 from xbuild.errors import ProfileError
 from xbuild.plan.profile import SUFFIX, Profile, list_profiles, read_profile_text
-from xbuild.record import HostPath, Record
+from xbuild.record import HostPath, Record, replace
 
 SCHEMA = "xbuild.profile/1"
 _ORIGINS = ("user", "system", "shipped")  # in the order of profile_directories()
@@ -59,16 +60,45 @@ def list_all(as_json: bool) -> None:
 
 @command.command()
 @click.argument("profile", metavar="NAME|FILE")
+@click.argument("tree", required=False)
 @AS_JSON
-def show(profile: str, as_json: bool) -> None:
-    """Check a profile and show it: as it is written, or with --json as it is understood."""
-    found = load_profile(profile)
+def show(profile: str, tree: str | None, as_json: bool) -> None:
+    """Check a profile and show it: as it is written, or with --json as it is understood.
+
+    With TREE, what is computed is shown with the values that a run on it has.
+    """
+    found = load_profile(profile) if tree is None else _load_for(profile, tree)
+    if not as_json and tree is not None:
+        _print_settings(found)
+        return
     if not as_json:
         click.echo(f"# {visible(found.path)}")
         click.echo(read_profile_text(found.path), nl=False)
         return
     known = next((each for each in _profiles() if each.path == found.path), None)
-    _print_json([known or Listed(_name_of(found.path), "file", found.path, None, found, None)])
+    listed = known or Listed(_name_of(found.path), "file", found.path, None, found, None)
+    _print_json([replace(listed, content=found)])
+
+
+def _load_for(profile: str, tree: str) -> Profile:
+    from xbuild.cli.computing import Computing
+
+    parsed = Parsed()
+    parsed.target = tree
+    computing = Computing(parsed)
+    found = load_profile(profile, computing.value_of)
+    computing.require_arch(found.arches, found.path)
+    for text in dict.fromkeys(computing.notes):
+        note(text)
+    return found
+
+
+def _print_settings(profile: Profile) -> None:
+    for key, is_on in profile.flags:
+        click.echo(f"{key} = {str(is_on).lower()}")
+    for key, values in profile.values:
+        for value in values:
+            click.echo(visible(f"{key} = {value}"))
 
 
 def _profiles() -> list[Listed]:
@@ -120,6 +150,7 @@ def _plain(profile: Listed) -> dict[str, object]:
         "applies_by_itself": profile.applies_by_itself,
         "error": profile.error,
         "description": None if content is None else content.description,
+        "arch": None if content is None else list(content.arches),
         "settings": None if content is None else _settings(content),
     }
 

@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
     if not parsed.target:
         raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
     request = build_request(parsed)
+    for text in parsed.notes:
+        note(text)
     has_frontends = parsed.values.keys() & _FRONTENDS
     if has_frontends:
         from xbuild.cli.frontends import (  # off the start path

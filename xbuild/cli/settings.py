@@ -44,6 +44,12 @@ def build_request(parsed: Parsed) -> Request:
         from xbuild.cli.merge import merge_profiles
 
         merge_profiles(parsed, profiles)
+    return request_of(parsed)
+
+
+def request_of(parsed: Parsed) -> Request:
+    """Turn what was said into a request, profiles aside. Raises UsageError."""
+    assert parsed.target is not None
     interpreter = parsed.one("interpreter")
     directory = parsed.one("chdir")
     kept, dropped = _capabilities(parsed, "capability"), _capabilities(parsed, "drop_capability")

@@ -41,7 +41,10 @@ def main(arguments: list[str]) -> int:
 def _request(parsed: Parsed, command: str) -> Request:
     if not parsed.target:
         raise UsageError("No tree was named", f"xbuild {command} --help")
-    return build_request(parsed)
+    request = build_request(parsed)
+    for text in parsed.notes:
+        note(text)
+    return request
 
 
 def _detached(request: Request, *, terminal: tuple[int, ...]) -> Request:

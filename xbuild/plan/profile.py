@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import ProfileError, UsageError
+from xbuild.plan.computed import expand, has_computed, names_in
 from xbuild.record import HostPath, Record
 
 TYPE_CHECKING = False
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, Literal
 
+    ValueOf = Callable[[str], str]
     Takes = Literal["nothing", "one", "many"]
     Paths = Literal["none", "whole", "versioned", "source"]
 
 SUFFIX = ".toml"
 DESCRIPTION = "description"
+ARCH = "arch"
 SIZE_LIMIT = 65536  # bytes
 _TYPE_NAMES = (
     (bool, "a boolean"),
@@ -51,13 +54,15 @@ class Key(Record):
 class Profile(Record):
     """What a profile says: ``flags`` with their truth, ``values`` as if on a command line.
 
-    Relative paths are resolved against the profile's own directory.
+    Relative paths are resolved against the profile's own directory. ``arches`` are those that it is
+    for, as written; () for any.
     """
 
     path: HostPath
     description: str
     flags: tuple[tuple[str, bool], ...]
     values: tuple[tuple[str, tuple[str, ...]], ...]
+    arches: tuple[str, ...] = ()
 
 
 def find_profile(name: str, directories: tuple[HostPath, ...]) -> HostPath:
@@ -89,10 +94,9 @@ def list_profiles(directories: tuple[HostPath, ...]) -> tuple[HostPath, ...]:
     return tuple(found)
 
 
-def read_profile(path: HostPath, keys: tuple[Key, ...]) -> Profile:
-    """Read and check a profile. Raises ProfileError, which names the file and the line."""
-    text = read_profile_text(path)
-    return parse_profile(path, text, keys)
+def read_profile(path: HostPath, keys: tuple[Key, ...], value_of: ValueOf | None = None) -> Profile:
+    """Read and check a profile, as parse_profile() does."""
+    return parse_profile(path, read_profile_text(path), keys, value_of)
 
 
 def read_profile_text(path: HostPath) -> str:
@@ -111,8 +115,14 @@ def read_profile_text(path: HostPath) -> str:
         raise ProfileError(f"{path}:{line}: not UTF-8, which TOML is written in") from error
 
 
-def parse_profile(path: HostPath, text: str, keys: tuple[Key, ...]) -> Profile:
-    """Check a profile's text; ``path`` is what it is relative to. Raises ProfileError."""
+def parse_profile(
+    path: HostPath, text: str, keys: tuple[Key, ...], value_of: ValueOf | None = None
+) -> Profile:
+    """Check a profile's text; ``path`` is what it is relative to.
+
+    ``value_of`` works computed values out; without it they stay as written. Raises ProfileError,
+    which names the file and the line, and what ``value_of`` raises but for UsageError.
+    """
     import tomllib  # off the start path, where no profile applies
 
     try:
@@ -121,20 +131,25 @@ def parse_profile(path: HostPath, text: str, keys: tuple[Key, ...]) -> Profile:
         raise _syntax_error(path, text, error) from error
     except RecursionError:
         raise ProfileError(f"{path}: nested too deeply") from None
-    reader = _Reader(path, text, keys)
+    reader = _Reader(path, text, keys, value_of)
     for key, value in document.items():
         reader.take(key, value)
-    return Profile(path, reader.description, tuple(reader.flags), tuple(reader.values))
+    flags, values = tuple(reader.flags), tuple(reader.values)
+    return Profile(path, reader.description, flags, values, reader.arches)
 
 
 class _Reader:
     """Collects the settings of one document, key by key."""
 
-    def __init__(self, path: HostPath, text: str, keys: tuple[Key, ...]) -> None:
+    def __init__(
+        self, path: HostPath, text: str, keys: tuple[Key, ...], value_of: ValueOf | None
+    ) -> None:
         self._path = path
+        self._value_of = value_of
         self._text = text
         self._keys = {key.name: key for key in keys}
         self.description = ""
+        self.arches: tuple[str, ...] = ()
         self.flags: list[tuple[str, bool]] = []
         self.values: list[tuple[str, tuple[str, ...]]] = []
 
@@ -143,6 +158,9 @@ class _Reader:
         if name == DESCRIPTION:
             self._expect(isinstance(value, str), "a string", value, name)
             self.description = value
+            return
+        if name == ARCH:
+            self.arches = self._strings(Key(ARCH, "many", check=_check_arch), value)
             return
         key = self._keys.get(name)
         if key is None:
@@ -166,24 +184,39 @@ class _Reader:
             for each in value:
                 self._expect(isinstance(each, str), wanted, each, name, "with ")
             pairs = [((name,), each) for each in value]
-        return tuple(self._checked(key, where, text) for where, text in pairs)
+        checked = [self._checked(key, where, text) for where, text in pairs]
+        return tuple(text for text in checked if text is not None)
 
     def _pair(self, name: str, inner: str, value: Any) -> tuple[tuple[str, ...], str]:
         self._expect(isinstance(value, str), "a string", value, name, inner=inner)
         if not inner or "=" in inner:
             raise self._error((name, inner), f"not the name of a variable: {inner!r}")
-        return (name, inner), f"{inner}={value}"
+        return (name, inner), value
 
-    def _checked(self, key: Key, where: tuple[str, ...], text: str) -> str:
-        if "\0" in text:
+    def _checked(self, key: Key, where: tuple[str, ...], value: str) -> str | None:
+        """Return a value as the command line has it; None for one that comes to nothing."""
+        if "\0" in value:
             raise self._error(where, f"{key.name} holds a NUL character")
-        text = self._resolved(key, text)
-        if key.check is not None:
+        expanded = self._expanded(where, value)
+        if expanded is None:
+            return None
+        prefix = f"{where[1]}=" if len(where) > 1 else ""
+        text = prefix + self._resolved(key, expanded)
+        if key.check is not None and (self._value_of is not None or not has_computed(value)):
             try:
                 key.check(text)
             except UsageError as error:
                 raise self._error(where, error.message, error.hint) from error
         return text
+
+    def _expanded(self, where: tuple[str, ...], value: str) -> str | None:
+        try:
+            if self._value_of is not None:
+                return expand(value, self._value_of)
+            names_in(value)
+        except UsageError as error:
+            raise self._error(where, error.message, error.hint) from error
+        return value
 
     def _resolved(self, key: Key, text: str) -> str:
         """Make a path of the host absolute, as seen from the profile's directory."""
@@ -195,7 +228,7 @@ class _Reader:
         if key.paths in ("whole", "versioned"):
             return os.path.join(directory, os.path.expanduser(text))
         sign, path = ("-", text[1:]) if text.startswith("-") else ("", text)
-        if path.startswith(("/", "~", ":")):
+        if path.startswith(("/", "~", ":", "{")):
             return text  # a bind expands ~ itself, and complains of an empty source
         escaped = directory.replace("\\", "\\\\").replace(":", "\\:")
         return f"{sign}{escaped}/{path}"
@@ -209,15 +242,25 @@ class _Reader:
             raise self._error(where, f"{label} takes {wanted}, not {what}{_type_name(value)}")
 
     def _unknown(self, name: str) -> ProfileError:
-        close = _closest(name, [*self._keys, DESCRIPTION])
+        close = _closest(name, [*self._keys, DESCRIPTION, ARCH])
         meant = f"; did you mean {close}?" if close else ""
-        hint = "" if close else f"a profile has {', '.join([DESCRIPTION, *self._keys])}"
+        hint = "" if close else f"a profile has {', '.join([DESCRIPTION, ARCH, *self._keys])}"
         return self._error((name,), f"unknown key {name!r}{meant}", hint)
 
     def _error(self, where: tuple[str, ...], text: str, hint: str = "") -> ProfileError:
         lines = key_lines(self._text)
         line = lines.get(where) or lines.get(where[:1], 1)
         return ProfileError(f"{self._path}:{line}: {text}", hint)
+
+
+def _check_arch(name: str) -> None:
+    from xbuild.binary.arch import arch_named
+    from xbuild.errors import UnknownArchitecture
+
+    try:
+        arch_named(name)
+    except UnknownArchitecture as error:
+        raise UsageError(error.message, error.hint) from error
 
 
 def key_lines(text: str) -> dict[tuple[str, ...], int]:

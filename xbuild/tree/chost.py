@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from xbuild.errors import TargetError
+from xbuild.binary.arch import arch_named
+from xbuild.errors import TargetError, UnknownArchitecture
 from xbuild.record import GuestPath
 from xbuild.tree.distribution import parse_os_release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.binary.arch import Arch
     from xbuild.tree.distribution import Distribution
     from xbuild.tree.resolve import TreeReader
 
@@ -45,6 +47,25 @@ def declared_chost(reader: TreeReader, distribution: Distribution | None) -> str
         except TargetError:
             continue
         chost = parse_os_release(text).get("CHOST", "")
-        if chost and chost.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        if is_chost(chost):
             return chost
     return None
+
+
+def is_chost(text: str) -> bool:
+    """Tell whether ``text`` is what a CHOST may be: words joined by -, and no path."""
+    words = text.split("-")
+    plain = all(word.replace("_", "").replace(".", "").isalnum() for word in words)
+    return plain and text.isascii() and len(words) > 1 and not text.startswith(".")
+
+
+def fits(chost: str, arch: Arch) -> bool:
+    """Tell whether programs for a CHOST are of this machine; True where its name is unknown."""
+    machine = chost.partition("-")[0].lower()
+    if machine.startswith(("armv", "arm")) and not machine.startswith("arm64"):
+        return arch.machine == arch_named("arm").machine
+    try:
+        named = arch_named(machine)
+    except UnknownArchitecture:
+        return True
+    return named.machine == arch.machine and named.order == arch.order

@@ -154,7 +154,7 @@ def test_check_keeps_its_hint() -> None:
 def test_unknown_key_without_a_close_one_lists_all() -> None:
     with pytest.raises(ProfileError) as caught:
         _parse("zzzz = 1")
-    assert caught.value.hint.startswith("a profile has description, bind, bind_ro, ")
+    assert caught.value.hint.startswith("a profile has description, arch, bind, bind_ro, ")
 
 
 def test_deep_nesting_is_refused() -> None:
