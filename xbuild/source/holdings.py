@@ -49,6 +49,11 @@ KINDS = (
         ("qemu",),
     ),
     Kind("ccache", "ccache's, for each CHOST", ("ccache/*",)),
+    Kind(
+        "portage",
+        "distfiles, binary packages and ccache of --profile gentoo, for each CHOST",
+        ("portage/distfiles", "portage/binpkgs/*", "portage/ccache/*"),
+    ),
     Kind("facts", "what was learnt of programs", ("interpreters", "native/digests")),
     Kind(
         "unfinished",

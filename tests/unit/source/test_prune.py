@@ -52,7 +52,7 @@ def test_every_kind_is_found_by_its_place(tmp_path: Path) -> None:
         *("downloads/sha256/00", "downloads/partial/ab", "debian/x.tar", "debian/pool/x.deb"),
         *("native/sets/0/root/x", "native/interpreters/0/qemu", "qemu/10.0.2/qemu-arm"),
         *("ccache/arm/x", "interpreters", "native/digests/x", "debian/work-1/x"),
-        *("native/sets/.new-going-1/x",),
+        *("native/sets/.new-going-1/x", "portage/distfiles/x", "portage/binpkgs/arm/x"),
     ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("content")
