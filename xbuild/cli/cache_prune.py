@@ -12,8 +12,9 @@ from xbuild.cli.output import note, visible
 from xbuild.cli.settings import read_seconds
 from xbuild.cli.sizes import SizeType, size_in_words
 from xbuild.errors import UsageError
+from xbuild.record import replace
 from xbuild.source.cache import cache_directory, locked
-from xbuild.source.holdings import find_holdings
+from xbuild.source.holdings import OTHER, find_holdings
 from xbuild.source.prune import Choice, Rule, choose, delete
 
 SCHEMA = "xbuild.cache-prune/1"
@@ -49,7 +50,7 @@ def command(
     What killed processes left goes whatever its age. All of it is fetched or made again when it is
     needed; only ccache's take time to fill.
     """
-    rule = _rule(older_than, keep, is_all)
+    rule = replace(_rule(older_than, keep, is_all), takes_other=OTHER in kinds)
     cache = cache_directory()
     with locked(cache, lambda text, _: note(text)):  # two at once would be in each other's way
         choice = choose(find_holdings(cache, kinds), rule, time.time())

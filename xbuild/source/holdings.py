@@ -62,8 +62,12 @@ KINDS = (
         ("debian", "native", "qemu"),
         is_leftover=True,
     ),
+    Kind("other", "what xbuild has not put there: goes where it is named alone", ()),
 )
 """In the order in which they are listed; a path is of the first kind that has it."""
+
+
+OTHER = "other"
 
 
 class Holding(Record):
@@ -134,6 +138,12 @@ def _is_filled(directory: str) -> bool:
 
 
 def _matches(cache: HostPath, kind: Kind) -> list[HostPath]:
+    if kind.name == OTHER:
+        known = {pattern.partition("/")[0] for each in KINDS for pattern in each.patterns}
+        names = sorted(os.listdir(cache)) if os.path.isdir(cache) else []
+        return [
+            HostPath(f"{cache}/{n}") for n in names if n not in {*known, "lock"} and n[0] != "."
+        ]
     found = []
     for pattern in kind.patterns:
         paths = glob.glob(pattern, root_dir=cache, include_hidden=".new-" in pattern)

@@ -12,17 +12,21 @@ import os
 import shutil
 
 from xbuild.record import HostPath, Record
-from xbuild.source.holdings import KINDS, Holding, fillers_of, users_of
+from xbuild.source.holdings import KINDS, OTHER, Holding, fillers_of, users_of
 
 _GOING = ".new-going-"
 """How what is being deleted is called: such names are leftovers to all who look."""
 
 
 class Rule(Record):
-    """What may go: unused for ``older_than_s``, and no more than what is over ``keep_bytes``."""
+    """What may go: unused for ``older_than_s``, and no more than what is over ``keep_bytes``.
+
+    What xbuild did not put there stays, unless it was asked for by its kind.
+    """
 
     older_than_s: float = 0.0
     keep_bytes: int | None = None
+    takes_other: bool = False
 
 
 class Spared(Record):
@@ -48,6 +52,8 @@ def choose(holdings: tuple[Holding, ...], rule: Rule, now: float) -> Choice:
     for holding in sorted(holdings, key=lambda each: (each.kind not in leftovers, each.used_at)):
         is_over = rule.keep_bytes is None or total > rule.keep_bytes
         is_due = is_over and now - holding.used_at >= rule.older_than_s
+        if holding.kind == OTHER and not rule.takes_other:
+            continue
         if not is_due and holding.kind not in leftovers:
             continue
         if holding.users:

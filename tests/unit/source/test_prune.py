@@ -41,6 +41,12 @@ def test_choice_by_age_and_size(rule: Rule, going: list[str]) -> None:
     assert not chosen.spared
 
 
+def test_what_xbuild_did_not_put_there_goes_where_it_is_named_alone() -> None:
+    strange = replace(OLD, kind="other")
+    assert not choose((strange,), Rule(), NOW).going
+    assert choose((strange,), Rule(takes_other=True), NOW).going == (strange,)
+
+
 def test_what_is_used_is_spared_with_who_uses_it() -> None:
     chosen = choose((replace(OLD, users=("cc (7) has it open",)), NEW), Rule(keep_bytes=100), NOW)
     assert [each.why for each in chosen.spared] == ["cc (7) has it open"]
@@ -53,6 +59,7 @@ def test_every_kind_is_found_by_its_place(tmp_path: Path) -> None:
         *("native/sets/0/root/x", "native/interpreters/0/qemu", "qemu/10.0.2/qemu-arm"),
         *("ccache/arm/x", "interpreters", "native/digests/x", "debian/work-1/x"),
         *("native/sets/.new-going-1/x", "portage/distfiles/x", "portage/binpkgs/arm/x"),
+        "strange/x",
     ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("content")
