@@ -129,7 +129,15 @@ def test_source_is_made(runner: Runner) -> None:
     assert not os.path.exists(os.path.dirname(place))
     runner.output(*words)
     assert os.stat(f"{place}/file").st_uid == os.stat(place).st_uid == runner.user.uid
+    modes = [os.stat(each).st_mode & 0o7777 for each in (place, os.path.dirname(place))]
+    assert modes == [0o755, 0o755]
     shutil.rmtree(os.path.dirname(place))
+
+
+def test_source_that_cannot_be_made_is_named(root: Runner) -> None:
+    done = root.run("--bind", "/etc/passwd/x:/mnt:mkdir", root.tree("arm64"), "true")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "Not a directory (ENOTDIR) at /etc/passwd/x" in done.stderr
 
 
 def test_hidden_place_cannot_be_uncovered(root: Runner) -> None:

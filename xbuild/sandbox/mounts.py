@@ -299,7 +299,7 @@ def bind(stage: Stage, step: steps.Bind) -> None:
     create_mount_point(stage, step.target, step.create, step.owner)
     resolve = _linux.RESOLVE_NO_SYMLINKS if step.is_real else 0
     if step.make_source:
-        os.makedirs(step.source, exist_ok=True)
+        _make_directories(step.source)
     copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive, resolve=resolve)
     # A volume of the image is part of the tree: its set-user-ID programs keep working.
     attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None and step.nosuid else 0
@@ -315,6 +315,14 @@ def bind(stage: Stage, step: steps.Bind) -> None:
         label=step.source,
     )
     attach(stage, copy, step.target)
+
+
+def _make_directories(path: HostPath) -> None:
+    before = os.umask(0o022)  # the guest's is 0 until its command has one
+    try:
+        os.makedirs(path, exist_ok=True)
+    finally:
+        os.umask(before)
 
 
 def show(stage: Stage, step: steps.Show) -> None:
