@@ -13,11 +13,12 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
 from tests.disks import assert_free
+from tests.fuse import fuse_user
 from tests.images import MIB, Part, make_image
 from tests.packages import write_apt_repository
 from tests.runs import Runner, notes, write_program
 from tests.trees import TreeStore
-from xbuild.record import HostPath
+from xbuild.record import HostPath, replace
 
 LIBRARY = "usr/lib/arm-linux-gnueabihf/libarmmem-v7l.so"
 STATUS = 99
@@ -100,6 +101,18 @@ def test_packages_are_installed_and_no_service_is_started(
     assert_free(image)
     again = root.output("--profile", "image", image, "cat", "/srv/svc/version")
     assert again == "1.0\n"
+
+
+def test_without_root(ranged: Runner, image: HostPath, reachable_directory: HostPath) -> None:
+    """Served through FUSE."""
+    user = replace(ranged, user=fuse_user(ranged.user))
+    place = HostPath(f"{reachable_directory}/pi-{os.getpid()}.img")
+    shutil.move(image, place)
+    os.chown(place, ranged.user.uid, ranged.user.gid)
+    done = user.run("--profile", "image", place, "cat", "/etc/ld.so.preload", timeout_s=120.0)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert f"nothing holds {place}" in notes(done)
+    os.remove(place)
 
 
 def test_tree_without_a_preload_file(root: Runner) -> None:
