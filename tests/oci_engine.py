@@ -2,7 +2,8 @@
 
 What an engine withholds is in its run-time configuration (opencontainers/runtime-spec): masked and
 read-only paths, capabilities, a seccomp profile. It is given here as moby's profiles have it
-(profiles/seccomp/default.json and oci/defaults.go of moby, for processes without CAP_SYS_ADMIN).
+(profiles/seccomp/default.json and oci/defaults.go), or podman's (pkg/seccomp/seccomp.json of
+containers/common), for processes without CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _FOR_ADMINISTRATORS = (
     *("mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "setdomainname"),
     *("sethostname", "setns", "syslog", "umount", "umount2", "unshare"),
 )
+_FOR_ADMINISTRATORS_OF_PODMAN = (
+    *("bpf", "fanotify_init", "lookup_dcookie", "perf_event_open", "quotactl"),
+    *("setdomainname", "sethostname"),
+)
 _FOR_NOBODY = ("add_key", "keyctl", "request_key", "pivot_root", "swapon", "kexec_load")
 _NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEW*
 _EPERM, _ENOSYS = 1, 38
@@ -55,7 +60,7 @@ def run_contained(
     """
     require("crun", shutil.which("crun") is not None, "the package crun is not installed")
     require("root", os.geteuid() == 0, "containers of an engine are made by root")
-    config = _config(runner, arguments, allowed, environment or {})
+    config = _config(runner, arguments, engine, allowed, environment or {})
     script = f"""
         set -e
         mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -82,6 +87,7 @@ def run_contained(
 def _config(
     runner: Runner,
     arguments: list[str],
+    engine: Engine,
     allowed: tuple[Allowed, ...],
     environment: dict[str, str],
 ) -> dict[str, Any]:  # Any: a document of runtime-spec's
@@ -95,7 +101,7 @@ def _config(
         "readonlyPaths": [] if "systempaths" in allowed else list(_READ_ONLY),
     }
     if "seccomp" not in allowed:
-        linux["seccomp"] = _profile()
+        linux["seccomp"] = _profile_of_podman() if engine == "podman" else _profile()
     return {
         "ociVersion": "1.0.0",
         "process": {
@@ -125,6 +131,12 @@ def _config(
 
 def _mount(place: str, kind: str, *options: str) -> dict[str, Any]:
     return {"destination": place, "type": kind, "source": kind, "options": list(options)}
+
+
+def _profile_of_podman() -> dict[str, Any]:
+    names = list(_FOR_ADMINISTRATORS_OF_PODMAN)
+    rule = {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM}
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
 
 
 def _profile() -> dict[str, Any]:

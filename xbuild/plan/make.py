@@ -231,7 +231,7 @@ def _inner_steps(
         found.append(
             steps.Register(emulation.arch.name, path, emulation.interpreter.path, rule.line())
         )
-    found.append(steps.Hostname(hostname_of(request)))
+    found.append(steps.Hostname(hostname_of(request), request.hostname is not None))
     return found
 
 

@@ -253,9 +253,14 @@ class Register(Record):
 
 
 class Hostname(Record):
-    """Set the host name of the UTS namespace."""
+    """Set the host name of the UTS namespace.
+
+    One that nobody asked for is done without where that is refused: podman's seccomp filter lets
+    containers make namespaces and mounts in them, and not this.
+    """
 
     name: str
+    is_required: bool = False
 
 
 class LoopbackUp(Record):

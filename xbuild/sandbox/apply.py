@@ -114,8 +114,8 @@ def apply(stage: Stage, step: Ordinary) -> None:
             stage.binfmt = mounts.new_mount("binfmt_misc", (), 0)
         case steps.Register(_, _, _, line):
             _register(stage, line)
-        case steps.Hostname(name):
-            _linux.sethostname(name)
+        case steps.Hostname(name, is_required):
+            _set_hostname(name, is_required=is_required)
         case steps.LoopbackUp():
             network.loopback_up()
         case privileges.LimitPrivileges():
@@ -136,6 +136,14 @@ def apply(stage: Stage, step: Ordinary) -> None:
             from xbuild.sandbox.layers import apply_layer  # off the start path
 
             apply_layer(stage, step)
+
+
+def _set_hostname(name: str, *, is_required: bool) -> None:
+    try:
+        _linux.sethostname(name)
+    except PermissionError:
+        if is_required:
+            raise
 
 
 def _copy(stage: Stage, step: copies.CopyIn | copies.CopyOut) -> None:
