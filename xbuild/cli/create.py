@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import click
 
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
 from xbuild.cli.settings import read_seconds, settings_beside
-from xbuild.cli.sizes import SizeType
+from xbuild.cli.sizes import SizeType, size_in_words
 from xbuild.cli.stages import Stages
-from xbuild.errors import NotARootfs, SourceError
-from xbuild.record import HostPath
+from xbuild.errors import NotARootfs, SourceError, UsageError, XbuildError
+from xbuild.image.build import LAYOUTS, Design, Layout, build_image
+from xbuild.image.recognise import is_image
+from xbuild.record import HostPath, replace
 from xbuild.sandbox.mapping import identities_of_new_tree
 from xbuild.source.create import Made, Work, make_tree
-from xbuild.source.kinds import FORMS, VARIANTS, Options, parse_source
+from xbuild.source.kinds import FORMS, VARIANTS, Options, is_archive_name, parse_source
+from xbuild.source.pack import compression_for, pack_tree
 from xbuild.source.place import place_beside, settle
 from xbuild.source.unpack import SIZE_LIMIT
 from xbuild.tree.survey import survey
+
+Form = Literal["directory", "archive", "image"]
+_IMAGE_ENDING = ".img"
 
 
 @click.command(
@@ -64,15 +71,19 @@ from xbuild.tree.survey import survey
     show_default=f"{SIZE_LIMIT >> 30}G",
     help="Stop an archive that unpacks to more.",
 )
+@click.option("--size", type=SizeType(), metavar="SIZE", help="Of an image [what it needs].")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="Of an image: its partitions [gpt].")
 def command(
     target: str,
     origin: str,
+    size: int | None,
+    layout: Layout | None,
     include: tuple[str, ...],
     stall_timeout: str | None,
     size_limit: int,
     **said: str | None,
 ) -> int:
-    """Make the directory TARGET a root filesystem.
+    """Make TARGET a root filesystem: a directory, an archive (.tar.zst) or an image (.img).
 
     It is made beside its place, and appears whole or not at all. As root, owners and device nodes
     are as they should be; an ordinary user's tree has the ids that xbuild run shows as those.
@@ -80,15 +91,44 @@ def command(
     stall_s = None if stall_timeout is None else read_seconds(stall_timeout, "stall_timeout")
     source = parse_source(origin, Options(stall_s=stall_s, include=include, **said))
     place = HostPath(os.path.realpath(on_host(target)))
+    form = form_of(place, has_image_options=size is not None or layout is not None)
     identities = identities_of_new_tree()
     with place_beside(place, identities.outer) as beside:
         tree = HostPath(f"{beside}/tree")
         with Stages() as stages:
             made = make_tree(source, tree, Work(identities, size_limit, stages.show))
+            result, notes = tree, made.notes
+            if form == "archive":
+                result = HostPath(f"{beside}/archive")
+                stages.show(f"packing {os.path.basename(place)}", None)
+                notes += pack_tree(tree, result, compression_for(place), identities)
+            elif form == "image":
+                result = HostPath(f"{beside}/image")
+                stages.show(f"building {os.path.basename(place)}", None)
+                design = Design(layout or LAYOUTS[0], size, _arch_of(tree))
+                notes += build_image(tree, result, design, identities)
+        made = replace(made, notes=notes, settings="" if form == "archive" else made.settings)
         with _settings_beside(place, made):
-            settle(tree, place)
+            settle(result, place)
     _tell(place, made)
     return 0
+
+
+def form_of(target: str, *, has_image_options: bool) -> Form:
+    """Return what a target is to be, by its name and what was asked for. Raises UsageError."""
+    if is_archive_name(target):
+        if has_image_options:
+            raise UsageError(f"{target} is an archive's name", "--size and --layout are for images")
+        return "archive"
+    return "image" if has_image_options or target.lower().endswith(_IMAGE_ENDING) else "directory"
+
+
+def _arch_of(tree: HostPath) -> str:
+    try:
+        found = survey(tree).arch
+    except XbuildError:
+        return ""
+    return found.name if found else ""
 
 
 @contextmanager
@@ -116,6 +156,9 @@ def _settings_beside(target: HostPath, made: Made) -> Iterator[None]:
 def _tell(place: HostPath, made: Made) -> None:
     for text in made.notes:
         note(text)
+    if is_image(place):
+        click.echo(visible(f"{place}: image of {size_in_words(os.path.getsize(place))}"))
+        return
     try:
         found = survey(place)
     except NotARootfs as error:

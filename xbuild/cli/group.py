@@ -27,6 +27,7 @@ COMMANDS = {
     "diff": ("xbuild.cli.diff", "List the changes that a directory keeps apart from its tree"),
     "commit": ("xbuild.cli.commit", "Fold the changes that diff lists into their tree"),
     "create": ("xbuild.cli.create", "Make a tree: from a distribution, an archive, a registry"),
+    "pack": ("xbuild.cli.pack", "Pack a tree into an archive, the same bytes each time"),
     "inspect": ("xbuild.cli.inspect", "Say what a tree, an archive, a disk image or a program is"),
     "image": ("xbuild.cli.image", "Resize, pack, flash and release disk images"),
     "doctor": ("xbuild.cli.doctor", "Find out what this host can do, by doing it"),

@@ -40,7 +40,7 @@ class Stages:
             self._write(f"\r{visible(text)}, {fraction:.0%}{_ERASE_TO_END}")
             self._is_open = True
         elif self._is_due(text):
-            self._write(f"{visible(text)}\n")
+            self._write(f"{visible(text)}, {fraction:.0%}\n")
 
     def _is_due(self, text: str) -> bool:
         stage = " ".join(text.split()[:2])

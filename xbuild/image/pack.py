@@ -27,13 +27,13 @@ from xbuild.image.program import require_program
 from xbuild.image.table import table_of
 from xbuild.image.used import used_extents
 from xbuild.record import HostPath, Record
+from xbuild.sandbox.compressing import compress_command
 from xbuild.tree.stream import compression_of
 
 Compression = Literal["none", "xz", "zstd"]
 SUFFIXES: dict[Compression, str] = {"none": "", "xz": ".xz", "zstd": ".zst"}
 SUMS = "SHA256SUMS"
 _STEP = 4 << 20
-_THREADS_LEAST = 2  # one thread makes another stream than several, which all make the same
 
 Report = Callable[[int, int], None]
 """Told how many bytes are done, and of how many."""
@@ -200,15 +200,8 @@ def _sink(file: FileIO, compression: Compression) -> Iterator[_Sink]:
     if compression == "none":
         yield _SparseFile(file)
         return
-    threads = max(_THREADS_LEAST, os.cpu_count() or 0)
-    level = "-6" if compression == "xz" else "-10"
-    command = [
-        require_program(compression, "compress the image"),
-        level,
-        f"-T{threads}",
-        "-c",
-        "-q",
-    ]
+    program, *arguments = compress_command(compression)
+    command = [require_program(program, "compress the image"), *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE)
     try:
         yield _Stream(process)

@@ -36,6 +36,8 @@ _PACKAGES = {
     "fsck.fat": "dosfstools",
     "mcopy": "mtools",
     "mdir": "mtools",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
     "resize2fs": "e2fsprogs",
     "sfdisk": "fdisk (util-linux elsewhere)",
     "unsquashfs": "squashfs-tools",
