@@ -33,13 +33,14 @@ class Recording(Record):
 _CLONE3 = """perl -e '$a = "\\0" x 88; syscall(435, $a, 88); die "clone3: $!\\n"'"""
 _IO_SETUP = """perl -e '$c = "\\0" x 8; syscall(0, 128, $c); die "io_setup: $!\\n"'"""
 _READDIR = r"""
+place=${PLACE:-/usr/lib}
 cat >/tmp/a.c <<END
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 int main(void)
 {
-    DIR *d = opendir("/usr/lib");
+    DIR *d = opendir("$place");
     errno = 0;
     while (readdir(d)) ;
     if (errno) perror("readdir");
@@ -100,6 +101,38 @@ PROVOKED_HANGS = (
     Provocation("lock-hang", """perl -e '$w = pack("L", 0); syscall(98, $w, 0, 0, 0, 0, 0)'"""),
     Provocation("go-hang", "cd /tmp; ln -s /bin/sh go; echo sleep 60 >build; ./go build"),
 )
+
+REMEDIES = (
+    Provocation("illegal-instruction", "true", "armhf", ("--cpu", "max")),
+    Provocation("ptrace", "true", options=("--ephemeral", "--setenv", "QEMU_STRACE=1")),
+    Provocation("pid-namespace", "unshare --pid --fork true"),
+    Provocation(
+        "eoverflow",
+        f"PLACE=/build; touch /build/file\n{_READDIR}",
+        "armhf",
+        ("--ephemeral", "--tmpfs", "/build"),
+    ),
+    Provocation(
+        "apt-sandbox",
+        "apt-get -o APT::Sandbox::User=root -o APT::Sandbox::Seccomp=false update",
+        options=("--ephemeral", "--drop-capability", "setgid,setuid"),
+    ),
+    Provocation(
+        "gpg-agent",
+        "mkdir -m 700 $GNUPGHOME;"
+        " gpg --batch --passphrase '' --quick-gen-key a@example.org && gpgconf --kill all",
+        options=("--ephemeral", "--setenv", "GNUPGHOME=/tmp/gnupg"),
+    ),
+    Provocation(
+        "tmpfs-full",
+        "dd if=/dev/zero of=/mnt/big bs=64k count=32",
+        options=("--ephemeral", "--tmpfs", "/mnt:size=4m"),
+    ),
+    Provocation(
+        "scaffold", "touch /file", options=("--ephemeral", "--tmpfs", "/a-place-of-its-own")
+    ),
+)
+"""What the list says to try, where that can be tried here: these succeed."""
 
 RECORDED = (
     Recording(

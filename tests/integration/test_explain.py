@@ -11,7 +11,7 @@ import pytest
 
 from tests.capability import require
 from tests.conftest import OpenTerminal
-from tests.provocations import PROVOKED, PROVOKED_HANGS, Provocation
+from tests.provocations import PROVOKED, PROVOKED_HANGS, REMEDIES, Provocation
 from tests.runs import Runner, write_program
 from xbuild.binary.arch import arch_named
 from xbuild.binary.write import tiny_program
@@ -84,6 +84,22 @@ def test_limit_is_met_and_explained(
     assert seen in done.stdout + done.stderr.split(KNOWN)[0]
     assert f" reported: {limit.issue}" in done.stderr
     assert " try: " in done.stderr
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda p: p.limit)
+def test_what_it_says_to_try_works(
+    root: Runner, trees: Callable[[str], HostPath], remedy: Provocation
+) -> None:
+    done = provoke(root, trees(remedy.architecture), remedy, "--explain")
+    assert (done.returncode, explained(done)) == (0, []), done.stderr
+
+
+def test_processor_of_a_board_can_be_shown(root: Runner) -> None:
+    board = f"{root.user.home}/cpuinfo"
+    with open(board, "w", encoding="ascii") as file:
+        file.write("Hardware\t: BCM2835\n")
+    words = ("--bind-ro", f"{board}:/proc/cpuinfo", root.tree("arm64"), "cat", "/proc/cpuinfo")
+    assert root.output(*words) == "Hardware\t: BCM2835\n"
 
 
 def test_single_id_is_explained(single: Runner) -> None:
@@ -201,8 +217,12 @@ def test_shell_that_one_leaves_is_not_explained(
 def test_explanations_are_told_to_a_ci_service(
     root: Runner, trees: Callable[[str], HostPath]
 ) -> None:
+    cause = limit_named("ptrace").cause
     done = root.run("--ci=plain", trees("arm64"), "strace", "true")
-    assert f"note: known limit: {limit_named('ptrace').cause}; seen: strace: " in done.stderr
+    assert f"note: known limit: {cause}; seen: strace: " in done.stderr
+    done = root.run("--ci=github", trees("arm64"), "strace", "true")
+    (annotation,) = (line for line in done.stdout.splitlines() if line.startswith("::error "))
+    assert f"hint: known limit: {cause}; seen: strace: " in annotation
 
 
 @pytest.mark.parametrize("provocation", PROVOKED_HANGS, ids=lambda p: p.limit)

@@ -21,11 +21,9 @@ def say(plan: Plan, status: int, output: bytes) -> None:
     """Write on standard error what is known of this end, if anything is."""
     if sys.stderr is None:
         return
-    lines = [
-        line
-        for each in explain(failure_of(plan, status, output))
-        for line in (f"xbuild: known limit: {each.limit.cause}", *_details(each))
-    ]
+    lines: list[str] = []
+    for each in explain(failure_of(plan, status, output)):
+        lines += [f"xbuild: known limit: {each.limit.cause}", *_details(each)]
     try:
         sys.stderr.write("".join(f"{visible(line)}\n" for line in lines))
         sys.stderr.flush()

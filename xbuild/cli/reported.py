@@ -49,6 +49,7 @@ class Reporting:
         self._marks = sys.stderr if events is not None and events.outlet.fd == 1 else sys.stdout
         self._began = time.monotonic()
         self._processes: tuple[Process, ...] = ()
+        self._explanations: tuple[str, ...] = ()
 
     @property
     def takes_output(self) -> bool:
@@ -101,6 +102,12 @@ class Reporting:
         if self._events is not None:
             self._events.note(text)
 
+    def explain(self, texts: tuple[str, ...]) -> None:
+        """Say what is known of a failure."""
+        self._explanations = texts
+        for text in texts:
+            self.remark(text)
+
     def end(
         self,
         request: Request,
@@ -127,7 +134,7 @@ class Reporting:
                 usage,
                 tap.tail(),
                 "" if error is None else error.message,
-                "" if error is None else error.hint,
+                "\n".join(self._explanations) if error is None else error.hint,
                 self._processes,
             )
             self._show(self._service, outcome)
@@ -195,8 +202,7 @@ def run_reported(
     finally:
         for text in () if container is None else container.remarks:
             reporting.remark(text)
-        for text in explanations:
-            reporting.remark(text)
+        reporting.explain(explanations)
         reporting.end(request, container, tap, status, failure)
     return status
 
