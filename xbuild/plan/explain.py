@@ -255,8 +255,7 @@ def _by_kind(wanted: tuple[Substitution, ...]) -> list[tuple[str, list[str]]]:
     kinds: dict[str, list[str]] = {}
     for each in wanted:
         name = each.path.rpartition("/")[2]
-        is_proven = each.verdict == "identical"
-        kinds.setdefault(each.kind, []).append(name if is_proven else f"{name} ({each.reason})")
+        kinds.setdefault(each.kind, []).append(f"{name} ({each.reason})" if each.reason else name)
     return list(kinds.items())
 
 

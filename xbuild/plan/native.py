@@ -146,7 +146,7 @@ def native_notes(native: Native) -> list[str]:
         notes.append(_about_bound(native))
     unproven = [use.tool.path for use in native.match.uses if use.tool.level == "fast"]
     if unproven:
-        notes.append(f"the proof does not cover these native tools: {', '.join(unproven)}")
+        notes.append(f"native tools beyond the proof: {_counted(unproven)}, which --dry-run names")
     changed = [left.tool.path for left in native.match.left if _is_wanted(left, native)]
     if changed:
         notes.append(
@@ -154,6 +154,10 @@ def native_notes(native: Native) -> list[str]:
             f" {', '.join(changed)}; xbuild native prepare"
         )
     return notes
+
+
+def _counted(paths: list[GuestPath]) -> str:
+    return "one" if len(paths) == 1 else str(len(paths))
 
 
 def _about_bound(native: Native) -> str:
