@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,21 @@ from xbuild.record import HostPath
 HELLO = '#include <stdio.h>\nint main(void) { printf("%s %.3f\\n", NAME, 0.1 + X); return 0; }\n'
 HEADER = "#ifndef X\n#define X 7\n#endif\nstatic inline int seven(void) { return X; }\n"
 USER = '#include "header.h"\nint value(void) { return seven() * 3; }\n'
+DIGITS = random.Random(1)
+NUMBERS = "".join(
+    f"printf '{form} %g\\n' -{DIGITS.random()}{DIGITS.randrange(10**20)}e{power} .7\n"
+    for form in ("%.36e", "%.45f", "%.40g", "%a", "%+.30a", "%50.33G")
+    for power in range(-4950, 4933, 549)
+)
+BYTES = """
+declare -A all
+for ((i = 1; i < 256; i++)); do printf -v key "\\\\$(printf %o $i)"; all[$key]=$i; done
+echo "${all[@]}" "${!all[@]}" | cksum
+printf '%s\\n' "${!all[@]}" | gawk '{ n[$1] } END { for (k in n) printf "%s", k }' | cksum
+printf '$(info $(sort z \\351 a \\377 b))all:;\\n' >sort.mk; make -sf sort.mk
+"""
 FILES = {"hello.c": HELLO, "header.h": HEADER, "user.c": USER}
+FILES |= {"numbers.bash": NUMBERS, "bytes.bash": BYTES}
 PLUGIN = """
 int plugin_is_GPL_compatible;
 extern int puts(const char *);
@@ -76,6 +91,8 @@ SCRIPTS = {
     "chroot": "chroot / /bin/sh -c 'cd /mnt && gcc -O2 -c user.c'",
     "make": "printf 'all: user.o\\n\\t@echo $(MAKE_HOST) $(CC)\\n' >Makefile; make -s",
     "what it says": "gcc -v 2>&1; gcc -dumpspecs; gcc -print-search-dirs; bash --version; make -v",
+    "numbers in bash": "bash numbers.bash",
+    "bytes in bash, gawk and make": "bash bytes.bash",
     "what the machine is": "uname -m; arch; bash -c 'echo $HOSTTYPE $MACHTYPE'; gcc -dumpmachine",
     "a mistake": "echo 'int f(' >bad.c; gcc -c bad.c; test $? = 1; gcc absent.c; test $? = 1",
 }

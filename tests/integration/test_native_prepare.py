@@ -126,7 +126,7 @@ def test_a_bash_says_the_tree_s_machine(cache: Cache, tree: HostPath, root: Runn
     environment = root.user.environment(XDG_CACHE_HOME=cache.home)
     bash = (tree, "--", "/bin/bash", "-c", script)
     emulated = root.run(*bash, env=environment).stdout.splitlines()
-    native = root.run("--native=fast", *bash, env=environment).stdout.splitlines()
+    native = root.run("--native", *bash, env=environment).stdout.splitlines()
     assert native[0] == emulated[0]
     assert native[1].startswith("/run/xbuild/native/")
     assert not emulated[1].startswith("/run/xbuild/native/")

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable
 
 from xbuild.errors import ProviderUnsuitable, TargetError, ToolRefused
-from xbuild.native import gcc, gcc_driver
+from xbuild.native import gcc, gcc_driver, unsigned_char
+from xbuild.native.c_types import Types
 from xbuild.native.elf_patch import ElfPatch
 from xbuild.native.gate import check_configuration, language_of
 from xbuild.native.programs import Program
-from xbuild.native.relocate import PLUGIN, Layout
-from xbuild.native.roles import LINKERS_OF_BINUTILS, LOADS_PLUGIN
+from xbuild.native.relocate import LIBRARIES, PLUGIN, Layout
+from xbuild.native.roles import LINKERS_OF_BINUTILS, LOADS_PLUGIN, OF_LONG_DOUBLE
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.toolset.manifest import Compiler, File, Tool
 from xbuild.tree.resolve import DirectoryReader
@@ -24,6 +25,7 @@ _BFD_PLUGIN = GuestPath(f"/usr/lib/bfd-plugins/{PLUGIN}")
 # What bfd/plugin.c makes of BINDIR/../lib/bfd-plugins for a program that is in BINDIR.
 _BFD_NAMES = (f"/usr/bin/../bin/../lib/bfd-plugins/{PLUGIN}",)
 _TELLS_MACHINE = frozenset(("make", "bash"))
+_LONG_DOUBLE = "long_double.so"
 
 
 Specs = tuple[dict[str, str], dict[str, str]]
@@ -43,12 +45,19 @@ class Assembler:
     """Adds the programs of one tree to a layout, each with its level or why it has none."""
 
     def __init__(
-        self, reader: DirectoryReader, layout: Layout, triplet: str, read_specs: ReadSpecs
+        self,
+        reader: DirectoryReader,
+        layout: Layout,
+        triplet: str,
+        read_specs: ReadSpecs,
+        *,
+        types: Types,
     ) -> None:
         self._reader = reader
         self._layout = layout
         self._triplet = triplet
         self._read_specs = read_specs
+        self._types = types
         self._specs: dict[GuestPath, Specs] = {}
         self._refused: dict[str, str] = {}
         self._plugins: tuple[str, ...] = ()
@@ -63,6 +72,8 @@ class Assembler:
         Raises OSError for a full disk, ProviderUnsuitable for packages without a C library.
         """
         self._layout.add_base()
+        if self._types.long_double:
+            self._layout.add_shim(_LONG_DOUBLE, self._types.long_double)
         compilers = [p for p in programs if p.role.kind == "compiler"]
         for program in compilers:
             if program.wanted.name in versions:
@@ -143,6 +154,7 @@ class Assembler:
                 replacements=gcc.path_replacements(self._triplet, version) if program.gcc else (),
                 words=self._words(program, native) if name in _TELLS_MACHINE else (),
                 plugins=self._plugins if base in LOADS_PLUGIN and not program.gcc else (),
+                shim=self._shim(program),
                 adapt=self._adaptation(program, native),
             )
         except ProviderUnsuitable as error:
@@ -157,12 +169,23 @@ class Assembler:
             added,
             emulate_for=(*program.role.emulate_for, *unserved, *("@",) * bool(unserved)),
             drops_preload=program.role.drops_preload,
-            level=program.role.level,
-            reason=program.role.reason,
+            level=program.role.level if self._has_numbers(program) else "fast",
+            reason=program.role.reason if self._has_numbers(program) else OF_LONG_DOUBLE,
         )
 
+    def _shim(self, program: Program) -> str:
+        needs = program.role.prints_numbers and self._types.long_double
+        return f"{LIBRARIES}/{_LONG_DOUBLE}" if needs else ""
+
+    def _has_numbers(self, program: Program) -> bool:
+        """Tell whether the native program has the target's numbers, if it prints any."""
+        return not program.role.prints_numbers or self._types.long_double is not None
+
     def _adaptation(self, program: Program, native: str) -> Callable[[ElfPatch], None] | None:
-        """Return what else must be changed in a program of GCC, once its paths are the tree's."""
+        """Return what else must be changed in a program, once its paths are the tree's."""
+        name = os.path.basename(program.path)
+        if self._types.needs_unsigned_char and name in unsigned_char.PROGRAMS:
+            return lambda patch: unsigned_char.remove_sign(patch, self._layout.read(native))
         if not program.gcc:
             return None
 

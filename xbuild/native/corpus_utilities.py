@@ -27,11 +27,19 @@ _SHELL = (
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
     "sh": _SHELL,
-    "dash": (*_SHELL, "-c 'set -e; false; echo no'", "-c 'kill -TERM $$'"),
-    "bash": (*_SHELL, "features.bash", "--posix features.sh", "-c 'echo ${BASH_VERSION%(*}'"),
+    "dash": (*_SHELL, "-c 'set -e; false; echo no'", "-c 'kill -TERM $$'", "-c 'kill -l'"),
+    "bash": (
+        *(*_SHELL, "features.bash", "numbers.bash", "bytes.bash", "--posix features.sh"),
+        *("--posix numbers.bash", "-c 'echo ${BASH_VERSION%(*}'", "-c 'kill -USR1 $$'"),
+    ),
     "make": (
         *("-f features.mk", "-f features.mk -n", "-f features.mk -j4 -O second"),
-        *("-f features.mk none", "-k -s -f features.mk", "-f features.mk -q second"),
+        *(
+            "-s -f bytes.mk",
+            "-f features.mk none",
+            "-k -s -f features.mk",
+            "-f features.mk -q second",
+        ),
     ),
     "sed": (
         *(
@@ -44,7 +52,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             "-s -n '$=' words.txt scalar.c",
             "-u 5q words.txt",
         ),
-        "'s/x/y' words.txt",
+        *("'s/x/y' words.txt", "'s/[\\x80-\\xff]/H/;y/\\xe9b/ab/' bytes.txt", "-n l bytes.txt"),
     ),
     "grep": (
         *(
@@ -65,10 +73,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             "-q nothing words.txt",
             "-P '\\d{3,}' words.txt",
         ),
+        *("-a '[^a-z]' bytes.txt", "-c \"$(printf '\\377')\" bytes.txt"),
         *("-x 'alpha.*7' words.txt", "-m1 -H delta words.txt", "-E '(a|b){2}|\\1' words.txt"),
     ),
-    "mawk": ("-f program.awk words.txt",),
+    "mawk": ("-f program.awk words.txt", "-f bytes.awk bytes.txt"),
     "gawk": (
+        "-f bytes.awk bytes.txt",
         *("-f program.awk words.txt", "-v x=3 'BEGIN { print x * 2, toupper(\"abc\") }'"),
         '\'{ print gensub(/(a)(.)/, "\\\\2\\\\1", "g"), strtonum("0x1f") }\' words.txt',
     ),
@@ -96,12 +106,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "file": ("--version",),
     "basename": ("/a/b.c .c", "a//"),
     "dirname": ("/a/b/c a /",),
-    "cat": ("words.txt scalar.c", "-A words.txt", "-ns words.txt", "absent"),
+    "cat": ("words.txt scalar.c", "-v bytes.txt", "-A words.txt", "-ns words.txt", "absent"),
     "chmod": ("--version", "-c 640 absent"),
     "cksum": ("words.txt scalar.c", "-a sha256 words.txt"),
-    "comm": ("-12 words.txt words.txt",),
+    "comm": ("-12 words.txt words.txt", "bytes.txt words.txt"),
     "cp": ("-a words.txt scalar.c @", "-r . @/copy", "absent @", "-v --preserve=mode twice.h @/x"),
-    "cut": ("-d' ' -f1,3- words.txt", "-c2-5 words.txt", "-b1 words.txt"),
+    "cut": ("-b2 bytes.txt", "-d' ' -f1,3- words.txt", "-c2-5 words.txt", "-b1 words.txt"),
     "date": ("-u -d @1700000000 +%FT%TZ%j%U", "-u -d '2024-02-29 1 year' +%s"),
     "dd": ("if=words.txt of=@/x bs=7 count=9 skip=1 status=none",),
     "echo": ("-e 'a\\tb' c", "-n x"),
@@ -118,10 +128,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "factor": ("12345678901234567 97",),
     "false": ("",),
     "fmt": ("-w 30 words.txt",),
-    "fold": ("-w 17 -s words.txt",),
+    "fold": (
+        "-w 2 bytes.txt",
+        "-w 17 -s words.txt",
+    ),
     "head": ("-n 3 words.txt", "-c 11 words.txt scalar.c", "-n -9 words.txt"),
     "install": ("-m 750 words.txt @/x", "-d @/a/b/c", "-D -m 644 twice.h @/p/q/r"),
-    "join": ("words.txt words.txt",),
+    "join": ("words.txt words.txt", "bytes.txt bytes.txt"),
     "link": ("absent @/x",),
     "ln": ("-s a/b @/x", "-sf /c @/x", "-sr words.txt @/y", "absent @/z"),
     "ls": ("-1", "-lnR --time-style=+%s scalar.c words.txt", "-d *.c", "-CF", "absent", "-1S"),
@@ -141,7 +154,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "tty": ("",),
     "vdir": ("--version", "absent"),
     "yes": ("--version",),
-    "ptx": ("words.txt",),
+    "ptx": (
+        "bytes.txt",
+        "words.txt",
+    ),
     "dircolors": ("-b",),
     "basenc": ("--base64url words.txt", "--z85 -d words.txt"),
     "sdiff": ("-w 60 twice.h words.txt", "-s words.txt words.txt"),
@@ -164,6 +180,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sort": (
         *(
             "words.txt",
+            "bytes.txt",
+            "-df bytes.txt",
+            "-V bytes.txt",
             "-rn words.txt",
             "-k2,2 -u words.txt",
             "-t' ' -k3g words.txt",
@@ -195,6 +214,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "tr": (
         "a-z A-Z <words.txt",
         "-d aeiou <words.txt",
+        "'\\200-\\377' '[x*]' <bytes.txt",
         "-s ' \\n' <words.txt",
         "-cd '[:alnum:]' <words.txt",
     ),
@@ -202,9 +222,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "truncate": ("-s 100 @/x",),
     "tsort": ("absent",),
     "unexpand": ("-a words.txt",),
-    "uniq": ("-c words.txt", "-d words.txt", "-f1 words.txt"),
+    "uniq": ("-i bytes.txt", "-c words.txt", "-d words.txt", "-f1 words.txt"),
     "unlink": ("absent",),
-    "wc": ("words.txt scalar.c", "-L words.txt", "-mw words.txt"),
+    "wc": ("bytes.txt", "words.txt scalar.c", "-L words.txt", "-mw words.txt"),
 }
 COMMANDS |= {
     f"{kind}sum": ("words.txt scalar.c", "-b absent")
@@ -216,10 +236,9 @@ NUANCES: dict[str, tuple[tuple[str, str], ...]] = {
     "bash": (
         ("-c 'echo $HOSTTYPE $MACHTYPE $OSTYPE'", _HOST),
         ("--version", _HOST),
-        ("-c 'printf \"%.30f %.25g\" 0.1 1e-5'", _LONG_DOUBLE),
     ),
-    "make": (("-s -f host.mk", _HOST), ("--version", _HOST)),
     "printf": (("%.30f 0.1", _LONG_DOUBLE), ("'%.25g %La' 0.1 0.1", _LONG_DOUBLE)),
+    "make": (("-s -f host.mk", _HOST), ("--version", _HOST)),
     "seq": (("-f %.25g 0 0.1 1", _LONG_DOUBLE), ("1e17 3 100000000000000011", _LONG_DOUBLE)),
     "od": (("-tfL scalar.c", _LONG_DOUBLE),),
     "numfmt": (("--to=si --format=%.20f 0.1", _LONG_DOUBLE),),

@@ -129,6 +129,10 @@ class ElfPatch:
         last = max((i for i, e in enumerate(self._dynamic) if e[0] == DT_NEEDED), default=-1)
         self._dynamic.insert(last + 1, (DT_NEEDED, self._string(path)))
 
+    def add_needed_first(self, path: str) -> None:
+        """Have one more library loaded, before all others, so that its symbols go before theirs."""
+        self._dynamic.insert(0, (DT_NEEDED, self._string(path)))
+
     def set_soname(self, name: str) -> None:
         """Give a library the name that it is known by once it is loaded."""
         kept = [entry for entry in self._dynamic if entry[0] != DT_SONAME]

@@ -13,6 +13,7 @@ import shutil
 from xbuild.binary.arch import Arch, arch_named
 from xbuild.errors import ProviderError, ToolsetDamaged, XbuildError
 from xbuild.native.assemble import Assembled, Assembler, list_files, lower
+from xbuild.native.c_types import types_for
 from xbuild.native.companions import Companions
 from xbuild.native.corpus import corpus_version, prove
 from xbuild.native.fetch import DEBIAN_MACHINES, MULTIARCH
@@ -37,7 +38,7 @@ from xbuild.toolset.manifest import (
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import Survey, survey_directory
 
-FORMAT = "1"  # part of the recipe: raise it when the same packages make another set
+FORMAT = "2"  # part of the recipe: raise it when the same packages make another set
 _WITH_COMPANIONS = frozenset(("compiler", "assembler", "linker", "binutils", "archiver"))
 
 
@@ -160,6 +161,7 @@ def _make(
             layout,
             subject.triplet,
             lambda drivers: read_specs(subject.target, root, drivers),
+            types=types_for(subject.machine, subject.arch.name),
         )
         assembled = assembler.assemble(subject.programs, supply.versions, supply.refused)
         for path in supply.frontends:

@@ -89,12 +89,14 @@ class Layout:
         replacements: tuple[tuple[bytes, bytes], ...] = (),
         words: tuple[tuple[str, str], ...] = (),
         plugins: tuple[str, ...] = (),
+        shim: str = "",
         adapt: Callable[[ElfPatch], None] | None = None,
     ) -> str:
         """Add one program with its libraries; return its path in the root.
 
         ``replacements`` are made in its strings, ``words`` repointed, ``plugins`` (paths in the
-        root) loaded with it, and what ``adapt`` changes comes last. Raises ProviderUnsuitable.
+        root) loaded with it, ``shim`` before all else, and what ``adapt`` changes comes last.
+        Raises ProviderUnsuitable.
         """
         try:
             patch = ElfPatch(self.read(path))
@@ -104,6 +106,8 @@ class Layout:
                 patch.set_library_path(f"{INSIDE}/{LIBRARIES}")
             for plugin in plugins:
                 patch.add_needed(f"{INSIDE}/{plugin}")
+            if shim:
+                patch.add_needed_first(f"{INSIDE}/{shim}")
             if replacements:
                 patch.replace_strings(replacements)
             for old, new in words:
@@ -129,6 +133,10 @@ class Layout:
             self._add_library(name)
         patch.set_soname(alias)
         return self._write(f"plugin/{number}/{PLUGIN}", patch.finish())
+
+    def add_shim(self, name: str, content: bytes) -> str:
+        """Add a library of our own, which needs the C library alone; return its path."""
+        return self._write(f"{LIBRARIES}/{name}", content)
 
     def _add_library(self, name: str, places: tuple[str, ...] = ()) -> None:
         """Add a library and what it needs, looked for in ``places`` (of DT_RUNPATH), too."""

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.toolset.manifest import Kind, Level
 
-_LONG_DOUBLE = "its long double is of another precision than the target's"
+OF_LONG_DOUBLE = "its long double is of another precision than the target's"
 _MACHINE = "it tells the machine"
 _USERS = "names of users may come from modules of the target's C library"
 
@@ -37,7 +37,8 @@ LOADS_PLUGIN = LINKERS_OF_BINUTILS | {"ar", "nm", "ranlib", "strip", "objcopy"}
 class Role(Record):
     """What a program is for, the most that it may be used at, and why not more.
 
-    ``emulate_for`` is a tool's.
+    ``emulate_for`` is a tool's. One that ``prints_numbers`` reads them by strtold(3) and does
+    nothing but print them.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Role(Record):
     reason: str = ""
     drops_preload: bool = False
     emulate_for: tuple[str, ...] = ()
+    prints_numbers: bool = False
 
 
 _DRIVER = Role("driver", drops_preload=True, emulate_for=EMULATE_FOR)
@@ -56,7 +58,7 @@ _COMPILER = Role(
 
 # Programs of packages that are the same for all architectures, by package.
 _PLAIN: dict[str, Role] = {
-    "bash": Role("shell", "fast", f"printf: {_LONG_DOUBLE}"),
+    "bash": Role("shell", prints_numbers=True),
     "bzip2": Role("archiver"),
     "coreutils": Role("coreutils"),
     "dash": Role("shell"),
@@ -76,8 +78,8 @@ _PLAIN: dict[str, Role] = {
 }
 _BY_PROGRAM: dict[str, tuple[Level, str]] = {
     **dict.fromkeys(("uname", "arch"), ("none", _MACHINE)),
-    **dict.fromkeys(("printf", "seq", "od", "numfmt"), ("fast", _LONG_DOUBLE)),
-    "sort": ("fast", f"--general-numeric-sort: {_LONG_DOUBLE}"),
+    **dict.fromkeys(("printf", "seq", "od", "numfmt"), ("fast", OF_LONG_DOUBLE)),
+    "sort": ("fast", f"--general-numeric-sort: {OF_LONG_DOUBLE}"),
     **dict.fromkeys(("id", "groups", "whoami", "who", "users", "pinky"), ("none", _USERS)),
     "stdbuf": ("none", "it preloads a library of the target's"),
     **dict.fromkeys(("chcon", "runcon", "hostid", "logname"), ("none", "no build needs it")),
