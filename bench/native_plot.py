@@ -12,6 +12,7 @@ _COLOURS = {
 }
 _OTHER = "#f29900"
 _BAR, _GAP, _LEFT, _WIDTH = 16, 22, 150, 560
+_LEGEND = "times what the cross-compile takes (dashed), and seconds; a bar with a gap is cut short"
 
 
 def plot(times: dict[str, dict[str, float]], title: str) -> str:
@@ -27,7 +28,7 @@ def plot(times: dict[str, dict[str, float]], title: str) -> str:
     values = [v for row in ratios.values() for name, v in row.items() if name != "emulated"]
     scale = _WIDTH / max(4.0, *(v * 1.15 for v in values))
     parts: list[str] = []
-    y = 50
+    y = 62
     for project, row in ratios.items():
         parts.append(_text(10, y + 12, project, "bold"))
         for name, ratio in row.items():
@@ -38,22 +39,30 @@ def plot(times: dict[str, dict[str, float]], title: str) -> str:
                 f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR - 3}"'
                 f' fill="{colour}"/>'
             )
-            beyond = " →" if ratio * scale > _WIDTH else ""
-            label = f"{ratio:.2f}{beyond} ({times[project][name]:.1f} s)"
+            if ratio * scale > _WIDTH:
+                parts.append(_gap(_LEFT + _WIDTH - 40, y))
+            label = f"{ratio:.2f} ({times[project][name]:.1f} s)"
             parts.append(_text(_LEFT + length + 6, y + 11, label))
             y += _BAR
         y += _GAP
     one = _LEFT + scale
-    line = f'<line x1="{one:.1f}" x2="{one:.1f}" y1="40" y2="{y - _GAP}" stroke="#5f6368"'
+    line = f'<line x1="{one:.1f}" x2="{one:.1f}" y1="52" y2="{y - _GAP}" stroke="#5f6368"'
     parts.append(f'{line} stroke-dasharray="3 3"/>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 150}" height="{y}"'
         ' font-family="sans-serif" font-size="12">\n'
         '<rect width="100%" height="100%" fill="white"/>\n'
         + _text(10, 22, title, "bold")
+        + _text(10, 40, _LEGEND)
         + "\n".join(parts)
         + "\n</svg>\n"
     )
+
+
+def _gap(x: float, y: float) -> str:
+    """Return the white mark of a bar that is longer than the scale."""
+    points = f"{x},{y + _BAR} {x + 8},{y - 3} {x + 16},{y - 3} {x + 8},{y + _BAR}"
+    return f'<polygon points="{points}" fill="white"/>'
 
 
 def _text(x: float, y: float, words: str, weight: str = "normal", anchor: str = "start") -> str:
