@@ -114,6 +114,17 @@ def test_arguments_are_inserted_and_some_keep_it_emulated(
         assert native.output(*echo, word) == f"one two {word}\n"
 
 
+def test_patterns_of_arguments_keep_it_emulated(root: Runner, native: NativeRunner) -> None:
+    tree = root.tree("arm64")
+    patterns = ("*%*[aefgAEFG]*", "*[!-0-9dwx%]*", "*????????????????", "*x?[]y]*z*w")
+    native.prepare(tree, "/usr/bin/echo", arguments=("native",), emulate_for=patterns)
+    echo = (tree, "--", "/usr/bin/echo")
+    for word in ("%d%5.2f", "%dG", "15b", "1.5", "1234567890123456"):
+        assert native.output(*echo, "1", word) == f"1 {word}\n"
+    for word in ("%d", "123456789012345", "xx-x-0-", "", "%", "--w"):
+        assert native.output(*echo, "1", word) == f"native 1 {word}\n"
+
+
 def test_longest_argument_of_all(root: Runner, native: NativeRunner) -> None:
     """MAX_ARG_STRLEN (execve(2)): 128 KiB with the zero byte."""
     tree = root.tree("arm64")

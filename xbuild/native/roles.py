@@ -78,12 +78,20 @@ _PLAIN: dict[str, Role] = {
 }
 _BY_PROGRAM: dict[str, tuple[Level, str]] = {
     **dict.fromkeys(("uname", "arch"), ("none", _MACHINE)),
-    **dict.fromkeys(("printf", "seq", "od", "numfmt"), ("fast", OF_LONG_DOUBLE)),
-    "sort": ("fast", f"--general-numeric-sort: {OF_LONG_DOUBLE}"),
+    "numfmt": ("fast", OF_LONG_DOUBLE),
     **dict.fromkeys(("id", "groups", "whoami", "who", "users", "pinky"), ("none", _USERS)),
     "stdbuf": ("none", "it preloads a library of the target's"),
     **dict.fromkeys(("chcon", "runcon", "hostid", "logname"), ("none", "no build needs it")),
 }
+# Where these calculate in long double (numbers of 15 digits are exact), or load the target's code.
+_EMULATE_FOR: dict[str, tuple[str, ...]] = {
+    "gawk": ("-l", "--l", "-i", "--i", "*@load*"),
+    "od": ("*L*", "*f16*"),
+    "printf": ("*%*[aefgAEFG]*",),
+    "seq": ("*[!-0-9w]*", f"*{'?' * 16}"),
+    "sort": ("*g*",),
+}
+_OF_LONG = frozenset(("od",))
 _NARROW: dict[str, str] = {
     "xz-utils": "how it splits what it compresses depends on the size of an address",
     "zstd": "how it compresses depends on the processor's vectors",
@@ -100,6 +108,10 @@ def role_of_plain(package: str, program: str, *, bits: int, architecture: str) -
     role = _PLAIN.get(package)
     if role is None:
         return None
+    if program in _OF_LONG and bits == 32:
+        return Role(role.kind, "fast", "its long is longer than the target's")
+    if program in _EMULATE_FOR:
+        return replace(role, emulate_for=_EMULATE_FOR[program])
     if program in _BY_PROGRAM:
         level, reason = _BY_PROGRAM[program]
         return Role(role.kind, level, reason)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Way = Literal["exec", "bind"]
 
 
+# Of these, some command lines are the tree's own programs' alone: they are not for bind mounts.
+_ARGUMENTS_DECIDE = ("driver", "coreutils", "text")
 # What these do follows the locale, and the proof knows those alone that a C library has built in.
 _BY_LOCALE = ("shell", "make", "coreutils", "text", "archiver", "other")
 
@@ -118,7 +120,9 @@ def native_steps(native: Native, run: GuestPath, owner: Owner) -> list[Step]:
 def _bindable(native: Native) -> list[Tool]:
     """Return what can be bound: nobody looks at the arguments then."""
     tools = (use.tool for use in native.match.uses)
-    return [t for t in tools if not t.arguments and not (t.kind == "driver" and t.emulate_for)]
+    return [
+        t for t in tools if not t.arguments and not (t.kind in _ARGUMENTS_DECIDE and t.emulate_for)
+    ]
 
 
 def _substitution(use: Use) -> Substitution:

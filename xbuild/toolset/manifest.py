@@ -60,7 +60,8 @@ class Tool(Record):
     ``path`` is free of symbolic links and ``sha256`` that file's content in the tree; ``native``
     is a path in the set's root, ``""`` where there is none. ``arguments`` are inserted after
     argv[0]. With one of ``emulate_for`` on its command line the program is emulated after all:
-    they are beginnings of arguments, or after a ``*`` ends: ``*=native``. So is one that is
+    they are beginnings of arguments, or with a ``*`` first patterns of whole ones (glob(7), without
+    escapes): ``*=native``, ``*%*[efg]*``. So is one that is
     started with LD_PRELOAD set, unless ``drops_preload``: then it runs natively without.
     ``level`` is the least cautious one that uses it; ``reason`` says why not exact. ``needs``
     are paths of the set's companions, without which the verdict would not hold.

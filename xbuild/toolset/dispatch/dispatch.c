@@ -193,15 +193,60 @@ static word length_of(const char *text)
     return length;
 }
 
-/* Whether an argument begins with the text, or after a "*" ends with it. */
+/* Whether a pattern's next part stands for the character: "?", "[a-z]", "[!a-z]" or itself. */
+static int stands_for(const char **pattern, char character)
+{
+    const char *part = *pattern;
+    int is_negated, is_found = 0;
+
+    if (!character || !*part)
+        return 0;
+    if (*part != '[') {
+        *pattern = part + 1;
+        return *part == '?' || *part == character;
+    }
+    is_negated = *++part == '!';
+    part += is_negated;
+    while (*part && *part != ']') {
+        char first = *part++, last = first;
+        if (part[0] == '-' && part[1] && part[1] != ']') {
+            last = part[1];
+            part += 2;
+        }
+        is_found |= first <= character && character <= last;
+    }
+    *pattern = *part ? part + 1 : part;
+    return is_found != is_negated;
+}
+
+/* glob(7), without escapes: all of the text, which may have a "/" anywhere. */
+static int is_like(const char *text, const char *pattern)
+{
+    const char *behind_star = 0, *next = 0;
+
+    for (;;) {
+        const char *part = pattern;
+        if (*pattern == '*') {
+            behind_star = ++pattern;
+            next = text;
+        } else if (stands_for(&part, *text)) {
+            pattern = part;
+            text++;
+        } else if (!*text && !*pattern)
+            return 1;
+        else if (behind_star && *next) {
+            pattern = behind_star;
+            text = ++next;
+        } else
+            return 0;
+    }
+}
+
+/* Whether an argument begins with the text; one that begins with "*" is a pattern for all of it. */
 static int matches(const char *argument, const char *text)
 {
-    if (*text == '*') {
-        word all = length_of(argument), length = length_of(++text);
-        if (all < length)
-            return 0;
-        argument += all - length;
-    }
+    if (*text == '*')
+        return is_like(argument, text);
     while (*text && *argument == *text) {
         argument++;
         text++;
