@@ -132,7 +132,7 @@ def test_last_use_is_the_newest_of_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_two_prune_at_once(tmp_path: Path) -> None:
-    for number in range(200):
+    for number in range(20):
         place = tmp_path / f"ccache/{number}"
         place.mkdir(parents=True)
         (place / "x").write_text("x")
@@ -146,6 +146,6 @@ def test_two_prune_at_once(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     for process in both:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
         assert (process.returncode, b"kept" in said) == (0, False), said
     assert os.listdir(tmp_path / "xbuild/ccache") == []
