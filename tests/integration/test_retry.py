@@ -123,6 +123,13 @@ def test_ephemeral_attempts_begin_with_the_tree_as_it_is(root: Runner) -> None:
     assert f"{SAME}, with the tree as it is" in done.stderr
 
 
+def test_same_explanation_is_given_once(root: Runner) -> None:
+    done = root.run("--retry", "--cpu", "arm926", root.tree("armhf"), "true")
+    assert done.returncode == 132
+    assert rungs(done) == [SAME, NO_ASLR, ONE_CPU]
+    assert done.stderr.count("xbuild: known limit: ") == 1
+
+
 def test_known_limit_that_would_be_met_again_is_not_retried(root: Runner) -> None:
     done = retry(root, "echo 'bwrap: Creating new namespace failed: Invalid argument' >&2; exit 1")
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.binary.arch import arch_named
 from xbuild.cli.output import complain, note
-from xbuild.cli.run import run_once
+from xbuild.cli.run import run_once, tell_why
 from xbuild.diagnosis.circumstances import failure_of
 from xbuild.diagnosis.failure import explain
 from xbuild.emulation.selection import interpreters_for
@@ -26,7 +26,7 @@ from xbuild.record import Record, replace
 
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
-    from xbuild.cli.run import Decide, Run
+    from xbuild.cli.run import Decide, Run, Tell
     from xbuild.plan.request import Request
     from xbuild.sandbox.container import Container
 
@@ -50,6 +50,20 @@ class _Attempt(Record):
     output: bytes
 
 
+class _Teller:
+    """Tells of a failure, unless the attempt before failed by the same."""
+
+    def __init__(self) -> None:
+        self._told: tuple[str, ...] = ()
+
+    def tell(self, plan: Plan, status: int, output: bytes) -> None:
+        """Write what is known of it, if that is news."""
+        found = tuple(each.limit.name for each in explain(failure_of(plan, status, output)))
+        if found != self._told:
+            tell_why(plan, status, output)
+        self._told = found
+
+
 def climb(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
     """Run, and while that fails, climb; return the status of the last attempt. Raises XbuildError.
 
@@ -58,7 +72,8 @@ def climb(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
     if parsed.one("events") is not None or "json" in parsed.flags:
         raise UsageError("--retry makes several runs of one, and --events tells of one", "not both")
     stdin = _position(0)
-    first = _attempt(_same(request), parsed, decide, run)
+    tell = _Teller().tell
+    first = _attempt(_same(request), parsed, decide, run, tell)
     last = first
     if not _is_worth_it(first):
         return first.status
@@ -66,7 +81,7 @@ def climb(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
     for rung in _ladder(request, first.plan):
         note(f"--retry: {rung.changed}, {_on_what(request)}")
         _rewind(stdin)
-        last = _attempt(rung, parsed, decide, run)
+        last = _attempt(rung, parsed, decide, run, tell)
         if last.status == 0:
             keep = f"; to have it so from the start: {rung.keep}" if rung.keep else ""
             note(f"--retry: it held {rung.changed}{keep}")
@@ -118,7 +133,7 @@ def _without_aslr(plan: Plan) -> Plan:
     return replace(plan, steps=(*plan.steps[:-1], replace(command, personality=persona)))
 
 
-def _attempt(rung: Rung, parsed: Parsed, decide: Decide, run: Run) -> _Attempt:
+def _attempt(rung: Rung, parsed: Parsed, decide: Decide, run: Run, tell: Tell) -> _Attempt:
     made: list[Plan] = []
     ran: list[Container] = []
 
@@ -133,7 +148,7 @@ def _attempt(rung: Rung, parsed: Parsed, decide: Decide, run: Run) -> _Attempt:
     limits = _one_processor() if rung.on_one_processor else contextlib.nullcontext()
     try:
         with limits:
-            status = run_once(rung.request, parsed, decide_so, run_so)
+            status = run_once(rung.request, parsed, decide_so, run_so, tell)
     except TimedOut as error:
         if not error.is_idle:
             raise

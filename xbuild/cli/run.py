@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Decide: TypeAlias = Callable[[Request], Plan]
     Run: TypeAlias = Callable[[Container], int]
+    Tell: TypeAlias = Callable[[Plan, int, bytes], None]
 
 # 128 and the signals by which emulated programs, and qemu, crash: these speak without any output.
 _TELLING = (128 + 4, 128 + 7, 128 + 8, 128 + 11)
@@ -97,8 +98,17 @@ def main(arguments: list[str]) -> int:
     return run_once(request, parsed, decide, run)
 
 
-def run_once(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
-    """Plan by ``decide``, have ``run`` run it, and tell of it as asked.
+def tell_why(plan: Plan, status: int, output: bytes) -> None:
+    """Write what is known of a failure."""
+    from xbuild.cli.explained import say  # off the start path
+
+    say(plan, status, output)
+
+
+def run_once(
+    request: Request, parsed: Parsed, decide: Decide, run: Run, tell: Tell = tell_why
+) -> int:
+    """Plan by ``decide``, have ``run`` run it, and ``tell`` of a failure, or as asked.
 
     Raises XbuildError subclasses.
     """
@@ -113,9 +123,7 @@ def run_once(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
         note(text)
     is_telling = container.last_output or status in _TELLING
     if is_telling and may_be_explained(request.command, status):
-        from xbuild.cli.explained import say  # off the start path
-
-        say(plan, status, container.last_output)
+        tell(plan, status, container.last_output)
     return status
 
 
