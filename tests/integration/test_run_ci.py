@@ -61,6 +61,15 @@ def test_a_summary_that_cannot_be_written_is_a_note(root: Runner) -> None:
     assert "note: cannot write GITHUB_STEP_SUMMARY /no/such/place" in done.stderr
 
 
+def test_what_the_run_came_up_against_is_in_the_annotation(root: Runner) -> None:
+    words = ("--ci", "--memory", "30M", root.tree("arm64"), "--", "sh", "-c")
+    done = run_in(root, GITHUB, *words, "tail /dev/zero")
+    assert done.returncode == 137
+    error = done.stdout.splitlines()[-1]
+    assert error.startswith("::error ")
+    assert "%0Athe memory limit was reached, and processes were killed: " in error
+
+
 def test_gitlab(root: Runner) -> None:
     done = run_in(root, {"GITLAB_CI": "true"}, "--ci", root.tree("arm64"), "echo", "x")
     start = r"\x1b\[0Ksection_start:\d+:xbuild_run\r\x1b\[0Kxbuild run \S+ -- echo x\n"

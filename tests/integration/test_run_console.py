@@ -90,6 +90,12 @@ def test_one_stream_does_not_wait_for_the_other(root: Runner) -> None:
         assert len(process.stdout.read()) == 2_000_000
 
 
+def test_a_reader_who_never_reads_does_not_keep_a_run_that_is_out_of_time(root: Runner) -> None:
+    words = (*PIPED, "--timeout", "1", "--kill-timeout", "1", root.tree("arm64"), "--", "yes")
+    with root.spawn(*words) as process:
+        assert process.wait(60) == 124
+
+
 def test_a_full_disk_is_told(root: Runner) -> None:
     line = shlex.join(root.argv(*PIPED, root.tree("arm64"), "--", "yes"))
     done = root.user.run(["sh", "-c", f"{line} >/dev/full"])

@@ -28,7 +28,10 @@ _SUM = "✓ ✗"  # what a person sees first in a summary
 
 
 class Outcome(Record):
-    """What became of a run: ``cause`` and ``hint`` where xbuild has something to say."""
+    """What became of a run: ``cause`` and ``hint`` where xbuild itself failed or ended it.
+
+    ``remarks`` are what a person should know besides, such as an explanation.
+    """
 
     words: str
     target: str
@@ -39,6 +42,7 @@ class Outcome(Record):
     cause: str = ""
     hint: str = ""
     processes: tuple[Process, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def service_of(choice: str, environment: Mapping[str, str]) -> Service:
@@ -77,6 +81,7 @@ def annotation(outcome: Outcome) -> str:
     """Return GitHub's command that puts a failure on the page of the run."""
     lines = [f"{outcome.words}: {_verdict(outcome)}"]
     lines += [f"hint: {line}" for line in outcome.hint.splitlines()]
+    lines += [visible(line) for text in outcome.remarks for line in text.splitlines()]
     lines += [f"there was: {_process(each)}" for each in outcome.processes]
     lines += _last_lines(outcome.last, _ANNOTATED_LINES)
     title = _github_property(f"xbuild: {_verdict(outcome)}")
@@ -90,6 +95,7 @@ def summary(outcome: Outcome) -> str:
     rows = [("tree", outcome.target), ("result", _verdict(outcome)), *_figures(outcome)]
     if outcome.hint:
         rows.append(("hint", "; ".join(outcome.hint.splitlines())))
+    rows += [("note", " ".join(text.splitlines())) for text in outcome.remarks]
     table = "".join(f"| {name} | {_cell(value)} |\n" for name, value in rows)
     text = f"### {mark} <code>{_cell(outcome.words)}</code>\n\n| | |\n|---|---|\n{table}\n"
     last = _last_lines(outcome.last, _SUMMARISED_LINES)

@@ -50,6 +50,7 @@ class Reporting:
         self._began = time.monotonic()
         self._processes: tuple[Process, ...] = ()
         self._explanations: tuple[str, ...] = ()
+        self._remarks: list[str] = []
 
     @property
     def takes_output(self) -> bool:
@@ -98,15 +99,19 @@ class Reporting:
 
     def remark(self, text: str) -> None:
         """Say what a person should know afterwards."""
-        note(text)
-        if self._events is not None:
-            self._events.note(text)
+        self._remarks.append(text)
+        self._tell(text)
 
     def explain(self, texts: tuple[str, ...]) -> None:
         """Say what is known of a failure."""
         self._explanations = texts
         for text in texts:
-            self.remark(text)
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        note(text)
+        if self._events is not None:
+            self._events.note(text)
 
     def end(
         self,
@@ -136,6 +141,7 @@ class Reporting:
                 "" if error is None else error.message,
                 "\n".join(self._explanations) if error is None else error.hint,
                 self._processes,
+                tuple(self._remarks),
             )
             self._show(self._service, outcome)
 

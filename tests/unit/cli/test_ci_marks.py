@@ -66,6 +66,16 @@ def test_annotation_of_a_hang() -> None:
     assert "%0Ahint: one%0Ahint: two%0Athere was: 9 S x%0A" in text
 
 
+def test_remarks_are_in_both() -> None:
+    known = outcome(remarks=("a known limit: no ptrace", "the memory\nlimit"))
+    assert "ended with status 2%0Aa known limit: no ptrace%0Athe memory%0Alimit%0Aone%0A" in (
+        ci_marks.annotation(known)
+    )
+    assert "| note | a known limit: no ptrace |\n| note | the memory limit |" in (
+        ci_marks.summary(known)
+    )
+
+
 def test_annotation_is_short() -> None:
     text = ci_marks.annotation(outcome(last=b"".join(b"%01000d\n" % n for n in range(1000))))
     assert len(text) < 12 * 520
