@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 64 << 10
 _CHUNK = 65536
+_LONGEST_LINE = 4096  # that is kept in one piece among those of other streams
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _PATIENCE_S = 10.0  # at the end, with a listener's reader that does not read
 
@@ -58,6 +59,26 @@ class Tail:
     def content(self) -> bytes:
         """Return the last bytes, as many as are kept."""
         return bytes(self._content[-self._limit :])
+
+
+class _AllLines(Tail):
+    """The last bytes of all streams: lines as they were finished, none within another."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._begun: dict[Stream, bytes] = {}
+
+    def put(self, stream: Stream, content: bytes) -> None:
+        """Append what is whole of a stream; the beginning of a line waits for its end."""
+        whole, end, begun = (self._begun.get(stream, b"") + content).rpartition(b"\n")
+        if len(begun) > _LONGEST_LINE:
+            whole, end, begun = whole + end, begun, b""
+        self._begun[stream] = begun
+        self.add(whole + end)
+
+    def content(self) -> bytes:
+        """Return the last bytes, those of lines without an end last."""
+        return (super().content() + b"".join(self._begun.values()))[-self._limit :]
 
 
 class _Pump:
@@ -88,7 +109,7 @@ class Tap:
         self._passes_on = passes_on
         self._pumps: list[_Pump] = []
         self._tails: dict[Stream, Tail] = {}
-        self._all = Tail(kept_bytes)
+        self._all = _AllLines(kept_bytes)
         self._listeners: list[Listener] = []
         self._outlets: list[Outlet] = []
         self._awaited: dict[int, Callable[[int], None]] = {}
@@ -101,14 +122,14 @@ class Tap:
             self._outlets.append(outlet)
 
     def tail(self, stream: Stream | None = None) -> bytes:
-        """Return the last bytes of a stream; of all of them in the order of arrival for None."""
+        """Return the last bytes of a stream; for None the lines of all, as they were finished."""
         kept = self._all if stream is None else self._tails.get(stream)
         return b"" if kept is None else kept.content()
 
     def count(self, stream: Stream | None = None) -> int:
         """Return how many bytes were written to a stream; to all of them for None."""
-        kept = self._all if stream is None else self._tails.get(stream)
-        return 0 if kept is None else kept.count
+        kept = tuple(self._tails) if stream is None else (stream,)
+        return sum(self._tails[each].count for each in kept if each in self._tails)
 
     def losses(self) -> Iterator[str]:
         """Yield what could not be passed on, where somebody still wanted it."""
@@ -142,7 +163,7 @@ class Tap:
     def heard(self, stream: Stream, content: bytes) -> None:
         """Take note of output; the terminal's relay calls this as well."""
         self._tails.setdefault(stream, Tail(self._kept_bytes)).add(content)
-        self._all.add(content)
+        self._all.put(stream, content)
         for listener in self._listeners:
             listener.heard(stream, content)
 
