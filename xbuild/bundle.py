@@ -34,12 +34,17 @@ def write_bundle(path: str) -> None:
     loader = lean_code(_content(_source(xbuild.preload)), _source(xbuild.preload))
     temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=_open_for_its_owner) as file:
             file.write(marshal.dumps((sys.version, loader, tuple(entries))))
         os.replace(temporary, path)
     except OSError:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _open_for_its_owner(path: str, flags: int) -> int:
+    """Open what its owner alone may write, whatever the umask: others run what is in it."""
+    return os.open(path, flags, 0o644)
 
 
 def _is_ours(name: str) -> bool:

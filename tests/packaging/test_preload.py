@@ -73,3 +73,14 @@ def test_damaged_bundle_is_replaced(
         file.write(content)
     assert installation()[1] == said
     assert os.stat(bundle).st_size == whole
+
+
+def test_bundle_is_its_owners_alone_to_write(
+    installation: Callable[..., tuple[list[str], str]],
+) -> None:
+    kept = os.umask(0)
+    try:
+        (bundle,), _ = installation()
+    finally:
+        os.umask(kept)
+    assert os.stat(bundle).st_mode & 0o777 == 0o644
