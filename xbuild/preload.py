@@ -53,13 +53,11 @@ def main() -> "NoReturn":
         _make_bundle()
     from xbuild.cli.main import main
 
-    status = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):
-            status = status or 1
-    os._exit(status)
+    status = main()  # it has written standard output out, or its status says that it could not
+    try:
+        sys.stderr.flush()
+    finally:  # closed or full, it changes nothing: a run's status is its command's
+        os._exit(status)
 
 
 def _make_bundle() -> None:

@@ -84,3 +84,11 @@ def test_bundle_is_its_owners_alone_to_write(
     finally:
         os.umask(kept)
     assert os.stat(bundle).st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full"])
+def test_status_is_the_same_where_nobody_reads_errors(installed_wheel: str, stream: str) -> None:
+    line = f"{installed_wheel}/xbuild"
+    for options, status in (("--version", 0), ("run --nonsense /", 2)):
+        done = subprocess.run(["sh", "-c", f"{line} {options} {stream}"], check=False)
+        assert done.returncode == status
