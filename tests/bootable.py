@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.capability import require
 from tests.runs import Runner
@@ -95,6 +95,7 @@ class Booted:
         self.name = name
         self._runner = runner
         self._begin = begin
+        self._log: str | None = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run xbuild as whoever started it."""
@@ -110,8 +111,17 @@ class Booted:
         return self.run("exec", self.name, "--", *words)
 
     def log(self) -> str:
-        """Return what was on the console so far."""
-        return self.run("logs", self.name).stdout
+        """Return what was on the console so far, or until the end."""
+        return self.run("logs", self.name).stdout if self._log is None else self._log
+
+    def forget(self) -> None:
+        """End it, and keep no more than what was on its console."""
+        self.run("stop", "--kill-timeout", "0.2", self.name)
+        self._log = self.log()
+        if self._runner.kind == "root":
+            os.unlink(f"/var/log/xbuild/{self.name}.log")
+            with suppress(OSError):
+                os.rmdir("/var/log/xbuild")
 
     def wait_for(self, text: str, *, times: int = 1) -> None:
         """Wait until the console has shown ``text`` so often."""
@@ -154,4 +164,4 @@ def boot(
     try:
         yield booted
     finally:
-        booted.run("stop", "--kill-timeout", "0.2", booted.name)
+        booted.forget()

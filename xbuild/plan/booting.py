@@ -54,7 +54,18 @@ _PROGRAM_LIMIT = 8 << 20  # bytes
 _HALT = 37  # systemd(1): SIGRTMIN+3, where the guest's C library has SIGRTMIN at 34, as glibc does
 _SHARED = re.compile(r"libsystemd-shared-(\d{3})\b")
 _IMPORT_CREDENTIAL_SINCE = 254
+_EXECUTOR_SINCE = 256  # by then services are started through pidfd_spawn(3)
+_QEMU_LACKING = 8  # known to fail with 7.2, and to work with 10.0
 _CREDENTIALS = ("LoadCredential", "LoadCredentialEncrypted", "SetCredential")
+# What asks for a mount namespace, and the value that asks for none: systemd.exec(5).
+_SANDBOXES = (
+    *(f"{name}=no" for name in ("PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateIPC")),
+    *(f"Protect{name}=no" for name in ("System", "Home", "ControlGroups", "Hostname", "Clock")),
+    *(f"ProtectKernel{name}=no" for name in ("Tunables", "Modules", "Logs")),
+    *("ProtectProc=default", "ProcSubset=all", "MemoryPressureWatch=off"),
+    *(f"{name}=" for name in ("ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths")),
+    *(f"{name}=" for name in ("ExecPaths", "NoExecPaths", "TemporaryFileSystem")),
+)
 # Type-wide drop-ins: systemd.unit(5).
 _DROP_IN = "/systemd/system/service.d/10-xbuild.conf"
 
@@ -195,5 +206,29 @@ def view_steps(
         directories = path.split("/")
         for depth in range(len(run.split("/")) + 1, len(directories)):
             yield steps.Directory(GuestPath("/".join(directories[:depth])), 0o755, ids.owner)
-        content = "[Service]\n" + "".join(f"{name}=\n" for name in names)
-        yield steps.WriteFile(path, content, ids.owner)
+        lines = ["[Service]", *(f"{name}=" for name in names)]
+        lines += _SANDBOXES if request.init.version >= _EXECUTOR_SINCE else ()
+        yield steps.WriteFile(path, "".join(f"{line}\n" for line in lines), ids.owner)
+
+
+def check_emulated_init(request: Request, emulations: tuple[Emulation, ...]) -> tuple[str, ...]:
+    """Return notes on what an init cannot do under this emulator.
+
+    Raises HostUnable where it is known that nothing would start.
+    """
+    init, emulation = request.init, emulations[0]
+    if init is None or init.version < _EXECUTOR_SINCE or emulation.way not in ("private", "host"):
+        return ()
+    version = None if emulation.interpreter is None else emulation.interpreter.version
+    major = (version or "").partition(".")[0]
+    if major.isdecimal() and int(major) < _QEMU_LACKING:
+        name = emulation.arch.name
+        raise HostUnable(
+            f"systemd {init.version} starts services by clone(2) with a pidfd, which qemu"
+            f" {version} refuses (EINVAL): none would run",
+            f"a newer one: xbuild setup --version 10 {name}, then --interpreter {name}@10",
+        )
+    return (
+        f"under qemu-user, systemd {init.version} cannot enter mount namespaces: the sandboxes of"
+        " its units (PrivateTmp=, ProtectSystem= and the like) are off",
+    )

@@ -155,7 +155,7 @@ def make_plan(
         *_emulation_notes(survey, emulations),
         *_cpu_notes(request, emulations),
         *_exposure_notes(host, ids, emulations),
-        *_boot_notes(request),
+        *_boot_notes(request, emulations),
     )
     return steps.Plan(request.target, tuple(plan), notes)
 
@@ -335,8 +335,13 @@ def _exposure_notes(
         yield "/proc/sys is read-only here: root inside may mount the cgroups that xbuild is in"
 
 
-def _boot_notes(request: Request) -> Iterator[str]:
-    if request.init is not None and request.network == "host":
+def _boot_notes(request: Request, emulations: tuple[Emulation, ...]) -> Iterator[str]:
+    if request.init is None:
+        return
+    from xbuild.plan.booting import check_emulated_init  # loaded before
+
+    yield from check_emulated_init(request, emulations)
+    if request.network == "host":
         yield (
             "what is booted shares the host's network: its services listen there, and it can change"
             " no interface; --network none and private give it its own"

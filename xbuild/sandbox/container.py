@@ -170,6 +170,8 @@ class Container:
         if console is not None:
             console.run(watched.has_ended)
             self.last_output = console.last_output()
+            if self._plan.command.init is not None and not watched.has_ended():
+                os.kill(watched.pid, signal.SIGHUP)  # the terminal is gone, and is not its own
 
     def _limited_time(self, pid: int) -> Deadline | _Forever:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)

@@ -139,7 +139,8 @@ class GuestInit:
         elif number not in _ENDING:
             signals.send(self.pid, number)
         elif self._was_asked:
-            signals.send(self.pid, signal.SIGKILL)
+            if number != signal.SIGHUP:  # which a terminal that is gone may send more than once
+                signals.send(self.pid, signal.SIGKILL)
         elif self._init.stop_signal:
             self._was_asked = True
             signals.send(self.pid, self._init.stop_signal)
