@@ -12,18 +12,28 @@ from xbuild.record import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
-    from xbuild.plan.request import Request
+    from xbuild.plan.request import JournalChoice, RegisterChoice, Request
 
 _REAL_TIME = re.compile(r"RTMIN\+([0-9]|1[0-5])")
 _LAST_SIGNAL = 64
+_JOURNALS: dict[str, JournalChoice] = {
+    "no": "no",
+    "auto": "auto",
+    "host": "host",
+    "guest": "guest",
+}
+_REGISTERS: dict[str, RegisterChoice] = {"no": "no", "auto": "auto", "yes": "yes"}
 _WITHOUT_TERM = "vt220"  # as systemd-nspawn and agetty(8) take it
 
 
 def with_boot(request: Request, parsed: Parsed) -> Request:
     """Return a request with what these options say. Raises UsageError."""
     said = parsed.one("kill_signal")
+    journal, register = parsed.one("link_journal") or "no", parsed.one("register") or "no"
     if "boot" not in parsed.flags:
-        raise UsageError("--kill-signal goes with --boot")
+        if said is None and {journal, register} <= {"no", "auto"}:
+            return request
+        raise UsageError("--kill-signal, --link-journal and --register go with --boot")
     if parsed.one("console") == "pipe":
         raise UsageError("--console pipe does not go with --boot: an init wants a terminal")
     return replace(
@@ -33,6 +43,8 @@ def with_boot(request: Request, parsed: Parsed) -> Request:
         network=request.network if _is_network_said(parsed) else "none",
         terminal=(0, 1, 2),
         term=request.term or _WITHOUT_TERM,
+        link_journal=_JOURNALS[journal],
+        register=_REGISTERS[register],
         kill_signal=None if said is None else signal_name(said),
         kill_timeout_s=request.kill_timeout_s
         if parsed.one("kill_timeout")

@@ -30,6 +30,7 @@ _SINGLE = {
     "Exec/WorkingDirectory": "chdir",
     "Exec/Hostname": "hostname",
     "Exec/KillSignal": "kill_signal",
+    "Exec/LinkJournal": "link_journal",
     "Files/Volatile": "volatile",
 }
 _LISTS = {
@@ -47,7 +48,7 @@ _AS_ASKED = {  # a value that asks for what is so anyway
     "Exec/NoNewPrivileges": _TRUE,
     "Exec/PrivateUsers": (*_TRUE, "pick"),
     "Exec/NotifyReady": _FALSE,
-    "Exec/LinkJournal": (*_FALSE, "auto"),
+    "Exec/LinkJournal": _FALSE,
     "Exec/Timezone": ("off", "auto"),
     "Exec/ResolvConf": ("auto", "bind-host", "bind-stub"),
     "Files/PrivateUsersChown": (*_TRUE, *_FALSE),

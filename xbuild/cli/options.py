@@ -45,6 +45,20 @@ OPTIONS = (
         "Boot the tree: run its init as process 1; what follows are its arguments.",
     ),
     Option(
+        ("--link-journal",),
+        "one",
+        "With --boot: keep the tree's journal on the host, or link to it from there [no].",
+        "no|auto|host|guest",
+        ("no", "auto", "host", "guest"),
+    ),
+    Option(
+        ("--register",),
+        "one",
+        "With --boot: have systemd-machined list it; auto: if it can [no].",
+        "yes|no|auto",
+        ("yes", "no", "auto"),
+    ),
+    Option(
         ("--kill-signal",),
         "one",
         "With --boot: what asks the init to end [as its kind wants it].",

@@ -27,7 +27,7 @@ _MOUNT_KEYS = frozenset(
 _LIMIT_KEYS = frozenset(("memory", "cpus", "pids", "io_weight"))  # in cli.limits
 _ID_KEYS = frozenset(("uid_map", "gid_map"))
 _NETWORK_KEYS = frozenset(("network", "port"))  # in cli.networks
-_BOOT_KEYS = frozenset(("kill_signal",))  # in cli.booting
+_BOOT_KEYS = frozenset(("kill_signal", "link_journal", "register"))  # in cli.booting
 _HOSTNAME_LIMIT = 64  # characters: gethostname(2), HOST_NAME_MAX
 
 

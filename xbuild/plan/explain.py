@@ -41,6 +41,10 @@ def describe(step: Step) -> tuple[str, str]:  # noqa: RET503 - the union is clos
             return "name", name if is_given else f"{name}, or with a number appended"
         case lifecycle.LimitTime(total_s, idle_s, kill_s):
             return "time", _time_limits(total_s, idle_s, kill_s)
+        case lifecycle.LinkJournal(link, journal):
+            return "link", f"{link} -> {journal}, which stays"
+        case lifecycle.RegisterMachine() as registered:
+            return "register", f"with systemd-machined, by {registered.program}"
         case limits.LimitResources(groups):
             return "limits", "; ".join(map(_limits, groups))
         case limits.RootCgroups(owner):

@@ -59,6 +59,27 @@ class LimitTime(Record):
     kill_s: float = KILL_TIMEOUT_S
 
 
+class LinkJournal(Record):
+    """Make a symbolic link in the host's journal to that of a booted tree; it stays."""
+
+    link: HostPath
+    journal: HostPath
+
+
+class RegisterMachine(Record):
+    """Have systemd-machined list what was booted, by ``program`` on the bus at ``address``.
+
+    Under the container's name, with ``machine_id`` (hexadecimal, empty for none). One that is not
+    ``is_required`` is done without where machined is not there.
+    """
+
+    program: HostPath
+    address: str
+    tree: HostPath
+    machine_id: str
+    is_required: bool
+
+
 if TYPE_CHECKING:
     Lifecycle = LockTree | Enlist | LimitTime
 

@@ -79,6 +79,10 @@ def plan_tree(
 
         check_boot(request)
         request = with_init(request, reader)
+        if request.link_journal != "no" or request.register != "no":
+            from xbuild.plan.machines import with_host_links  # off the start path
+
+            request = with_host_links(request, reader)
     if request.boot or any(getattr(request, name) is not None for name in LIMITS):
         from xbuild.plan.limiting import read_hierarchies  # off the start path
 
@@ -134,6 +138,7 @@ def make_plan(
     limits = _limits(request, host)
     plan: list[Step] = [
         *lifecycle_steps(request, is_image=disk is not None),
+        *request.host_links,
         *limits,
         *outer,
         steps.BecomeInit(),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xbuild.plan.copies import CopyIn, CopyOut
     from xbuild.plan.ids import IdRange
     from xbuild.plan.inits import Init
+    from xbuild.plan.lifecycle import LinkJournal, RegisterMachine
     from xbuild.plan.networks import Forward
 
     NetworkChoice = Literal["host", "none", "private", "veth", "bridge"]
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     NativeChoice = Literal["off", "exact", "fast"]
     UsersChoice = Literal["auto", "identity"]
     IdmapChoice = Literal["auto", "idmap", "noidmap"]
+    JournalChoice = Literal["no", "auto", "host", "guest"]
+    RegisterChoice = Literal["no", "auto", "yes"]
     SeccompChoice = Literal["default", "off"]
 
 
@@ -121,5 +124,8 @@ class Request(Record):
     kill_timeout_s: float = 10.0
     boot: bool = False  # the tree's init is run, with the command as its arguments
     init: Init | None = None  # found so; None for other commands
+    host_links: tuple[LinkJournal | RegisterMachine, ...] = ()  # decided by ``machines``
+    link_journal: JournalChoice = "no"
+    register: RegisterChoice = "no"  # with systemd-machined
     kill_signal: str | None = None  # asks an init to end, in place of what its kind knows
     as_pid1: bool = False  # the command is process 1 of its PID namespace

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xbuild.plan.inits import Init
     from xbuild.plan.layers import Create as Create
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
-    from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
+    from xbuild.plan.lifecycle import Enlist, LimitTime, LinkJournal, LockTree, RegisterMachine
     from xbuild.plan.limits import LimitResources, MountCgroup, RootCgroups
     from xbuild.plan.networks import AttachUserNetwork, AttachVeth
     from xbuild.plan.privileges import FilterCalls, LimitPrivileges
@@ -300,6 +300,8 @@ if TYPE_CHECKING:
         LockTree
         | Enlist
         | LimitTime
+        | LinkJournal
+        | RegisterMachine
         | LimitResources
         | RootCgroups
         | MountCgroup

@@ -13,7 +13,7 @@ import os
 import sys
 
 from xbuild.errors import EXIT_FAILED
-from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree
+from xbuild.plan.lifecycle import Enlist, LimitTime, LinkJournal, LockTree, RegisterMachine
 from xbuild.plan.limits import LimitResources
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, Exec, ForkGuestInit
 from xbuild.sandbox import _linux, init, signals
@@ -38,7 +38,7 @@ else:
 
 
 # Done before process 1, as is all up to BecomeInit.
-_LAUNCHERS = LockTree | Enlist | LimitTime | LimitResources
+_LAUNCHERS = LockTree | Enlist | LimitTime | LimitResources | LinkJournal | RegisterMachine
 
 
 class Lines:

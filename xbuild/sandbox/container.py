@@ -6,7 +6,7 @@ import os
 
 from xbuild.errors import EXIT_FAILED, EXIT_REBOOT, EXIT_TIMEOUT, SetupFailed
 from xbuild.plan.copies import CopyIn, CopyOut
-from xbuild.plan.lifecycle import LimitTime
+from xbuild.plan.lifecycle import LimitTime, RegisterMachine
 from xbuild.plan.limits import LimitResources
 from xbuild.plan.networks import AttachUserNetwork, AttachVeth
 from xbuild.plan.steps import BecomeInit, EnterNamespaces, OpenImage, ServeFilesystem
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.console import Console, ShownConsole
     from xbuild.sandbox.deadline import Deadline
+    from xbuild.sandbox.machined import Registration
     from xbuild.sandbox.networks import NetworkLine
     from xbuild.sandbox.porter import Porter
     from xbuild.sandbox.terminal import Relay
@@ -118,7 +119,10 @@ class Container:
                     standing.enlist()
                     lines.close_here()
                     network.serve()
-                    with self._limited_time(watched.pid) as deadline:
+                    with (
+                        self._registered(watched.pid, standing),
+                        self._limited_time(watched.pid) as deadline,
+                    ):
                         self._attend(relay, watched, lines, standing)
                         report = lines.reports.receive()
                         watched.wait_for_last_steps()
@@ -200,6 +204,14 @@ class Container:
         from xbuild.sandbox.networks import NetworkLine  # off the start path
 
         return NetworkLine(step)
+
+    def _registered(self, pid: int, standing: Standing) -> Registration | _Nothing:
+        step = next((step for step in self._plan.steps if isinstance(step, RegisterMachine)), None)
+        if step is None or standing.entry is None:
+            return _Nothing()
+        from xbuild.sandbox.machined import Registration  # off the start path
+
+        return Registration(step, standing.entry.name, pid)
 
     def _limited_resources(self) -> ControlGroups | _Nothing:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitResources)), None)

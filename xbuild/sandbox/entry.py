@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import NameTaken, SetupFailed
-from xbuild.plan.lifecycle import Enlist, LockTree
+from xbuild.plan.lifecycle import Enlist, LinkJournal, LockTree
 from xbuild.sandbox import _unix
 
 TYPE_CHECKING = False
@@ -219,6 +219,8 @@ class Standing:
                 self.locks = lock_tree(step)
             elif isinstance(step, Enlist):
                 self.handover = Handover()
+            elif isinstance(step, LinkJournal):
+                _link_journal(step)
         return self
 
     def enlist(self) -> None:
@@ -286,6 +288,18 @@ def lock_tree(step: LockTree) -> tuple[int, ...]:
         os.close(fd)
         return _without_lock(step, error)
     return (fd,)
+
+
+def _link_journal(step: LinkJournal) -> None:
+    try:
+        if os.path.islink(step.link):
+            os.unlink(step.link)  # of a tree that was elsewhere
+        os.symlink(step.journal, step.link)
+    except OSError as error:
+        raise SetupFailed(
+            f"Cannot link the journal: {step.link}: {error.strerror}",
+            "as root; a directory of that name is a journal kept on the host: --link-journal host",
+        ) from error
 
 
 def _without_lock(step: LockTree, error: OSError) -> tuple[int, ...]:

@@ -115,6 +115,12 @@ CASES: dict[str, Facts] = {
             network="none",
             terminal=(0, 1, 2),
             term="vt220",
+            host_links=(
+                lifecycle.LinkJournal(HostPath("/var/log/journal/a"), HostPath("/srv/a")),
+                lifecycle.RegisterMachine(
+                    HostPath("/usr/bin/busctl"), "unix:path=/run/bus", TREE, "ab" * 16, True
+                ),
+            ),
         ),
         host=host(hierarchies=V2),
     ),
@@ -282,6 +288,7 @@ def test_a_plan_begins_privately_and_ends_with_the_command(name: str) -> None:
     first = kinds.index(steps.PrivateMounts)
     own = {lifecycle.LockTree, lifecycle.Enlist, lifecycle.LimitTime, limits.LimitResources}
     outside = {steps.OpenImage, steps.CheckFilesystem, steps.ServeFilesystem}  # mounts of their own
+    own |= {lifecycle.LinkJournal, lifecycle.RegisterMachine}
     allowed = {*own, steps.EnterNamespaces, steps.BecomeInit, *outside}
     assert set(kinds[:first]) <= allowed
     after = kinds[kinds.index(steps.Pivot) :]
