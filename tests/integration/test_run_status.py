@@ -119,7 +119,6 @@ def test_dynamic_program_without_its_loader(root: Runner, fresh_tree: Fresh) -> 
         ["--no-such-option", "TREE"],
         ["TREE", "--tmpfs", "relative"],
         ["--network", "bridge", "TREE"],
-        ["--json", "TREE"],
         ["--user", "nobody-knows", "TREE", "true"],
         ["--bind", "/etc:/../../outside", "TREE", "true"],
         [],
