@@ -31,7 +31,7 @@ declare -A all
 for ((i = 1; i < 256; i++)); do printf -v key "\\\\$(printf %o $i)"; all[$key]=$i; done
 echo "${all[@]}" "${!all[@]}" | cksum
 printf '%s\\n' "${!all[@]}" | gawk '{ n[$1] } END { for (k in n) printf "%s", k }' | cksum
-printf '$(info $(sort z \\351 a \\377 b))all:;\\n' >sort.mk; make -sf sort.mk
+printf '$(info $(sort z \\351 a \\377 b))all:;\\n' >sort.mk; make -sf sort.mk | od -An -c
 """
 FILES = {"hello.c": HELLO, "header.h": HEADER, "user.c": USER}
 FILES |= {"numbers.bash": NUMBERS, "bytes.bash": BYTES}
