@@ -35,7 +35,7 @@ INITS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _FORMAT = "1"  # raise it when the same packages are to be configured otherwise
 _CONFIGURE = ("--no-sync", "--setenv", "DEBIAN_FRONTEND=noninteractive", "--network", "none")
-_PATIENCE_S = 120.0  # emulated, and on a machine that may have other things to do
+_PATIENCE_S = 300.0  # emulated, and on a machine that may have other things to do
 
 
 def unpack_bootable(init: str, place: HostPath, user: User, xbuild: Sequence[str]) -> HostPath:

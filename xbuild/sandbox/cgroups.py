@@ -23,7 +23,7 @@ else:
     import _signal as signal
 
 GUESTS, OURS = "guest", "xbuild"  # in a group that is delegated
-_PATIENCE_S = 20.0
+_PATIENCE_S = 120.0  # on a busy machine many killed processes take their time
 _PAUSE_S = 0.02
 _OPTIONAL = frozenset(("memory.memsw.limit_in_bytes", "memory.swap.max"))  # of kernels with swap
 
