@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from typing import Any
 
+import pytest
+
 from tests.capability import require
 from tests.runs import Runner
 from xbuild.errors import MirrorUnavailable
@@ -30,10 +32,13 @@ CACHE_HOME = os.path.dirname(cache_directory())
 class CompilerTree:
     """An arm64 tree with GCC at ``path``, its set, and who runs in it."""
 
-    def __init__(self, path: HostPath, runner: Runner) -> None:
+    def __init__(self, path: HostPath, runner: Runner, *, cache_home: str = CACHE_HOME) -> None:
         self.path = path
         self.runner = runner
-        self.toolset = prepare(path, progress=_silent).toolset
+        self._cache_home = cache_home
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", cache_home)
+            self.toolset = prepare(path, progress=_silent).toolset
 
     def run(
         self, work: str, script: str, *options: str, **settings: Any
@@ -48,7 +53,7 @@ class CompilerTree:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return an environment with the cache in which the set is."""
-        return self.runner.user.environment(XDG_CACHE_HOME=CACHE_HOME, **more)
+        return self.runner.user.environment(XDG_CACHE_HOME=self._cache_home, **more)
 
     def both(self, place: HostPath, files: dict[str, str], script: str, *options: str) -> str:
         """Run ``script`` emulated and natively on ``files``; what they leave must be the same.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from xbuild.errors import ProviderUnsuitable, TargetError, ToolRefused
 from xbuild.native import gcc, gcc_driver, unsigned_char
+from xbuild.native.assemble_languages import Languages, ReadTargets
 from xbuild.native.c_types import Types
 from xbuild.native.elf_patch import ElfPatch
 from xbuild.native.gate import check_configuration, language_of
@@ -50,6 +51,7 @@ class Assembler:
         layout: Layout,
         triplet: str,
         read_specs: ReadSpecs,
+        read_targets: ReadTargets,
         *,
         types: Types,
     ) -> None:
@@ -58,11 +60,13 @@ class Assembler:
         self._triplet = triplet
         self._read_specs = read_specs
         self._types = types
+        self._read_targets = read_targets
         self._specs: dict[GuestPath, Specs] = {}
         self._refused: dict[str, str] = {}
         self._plugins: tuple[str, ...] = ()
         self._unserved: list[GuestPath] = []
         self._compilers: dict[str, Compiler] = {}
+        self._languages: Languages | None = None
 
     def assemble(
         self, programs: tuple[Program, ...], versions: dict[str, str], refused: dict[str, str]
@@ -74,7 +78,7 @@ class Assembler:
         self._layout.add_base()
         if self._types.long_double:
             self._layout.add_shim(_LONG_DOUBLE, self._types.long_double)
-        compilers = [p for p in programs if p.role.kind == "compiler"]
+        compilers = [p for p in programs if p.role.kind == "compiler" and p.gcc]
         for program in compilers:
             if program.wanted.name in versions:
                 self._compare(program, versions[program.wanted.name])
@@ -82,14 +86,27 @@ class Assembler:
         drivers = [p for p in programs if p.role.kind == "driver" and p.wanted.name in versions]
         laid = [(tool.path, tool.native) for tool in map(self._tool, drivers) if tool.native]
         self._specs = self._read_specs(tuple(laid))
+        self._languages = self._add_languages(programs, versions)
         tools = []
         for program in programs:
-            if program.wanted.name in versions:
+            lacking = _lacking(program, versions)
+            if not lacking:
                 tools.append(self._tool(program))
             else:
-                reason = refused.get(program.wanted.name, "no native package")
-                tools.append(_left_out(program, reason))
+                tools.append(_left_out(program, refused.get(lacking, "no native package")))
         return Assembled(tuple(tools), tuple(self._compilers.values()))
+
+    def _add_languages(
+        self, programs: tuple[Program, ...], versions: dict[str, str]
+    ) -> Languages | None:
+        """Make ready for compilers that are cross compilers as they are, where there are any."""
+        chosen = tuple(p for p in programs if p.language and not _lacking(p, versions))
+        if not chosen:
+            return None
+        shells = (p for p in programs if os.path.basename(p.path) == "dash")
+        shell = next((s for s in shells if not _lacking(s, versions)), None)
+        native = self._native(shell) if shell is not None else None
+        return Languages(self._layout, native or "", self._content, chosen, self._read_targets)
 
     def _compare(self, program: Program, version: str) -> None:
         """Compare a compiler's configuration; refuse all of its version where it differs."""
@@ -112,7 +129,9 @@ class Assembler:
         Where there is none for a plugin of the tree's, programs that would load it are emulated.
         """
         added: list[str] = []
-        directories = {os.path.dirname(p.path): p for p in programs if p.role.kind == "compiler"}
+        directories = {
+            os.path.dirname(p.path): p for p in programs if p.role.kind == "compiler" and p.gcc
+        }
         for directory, program in sorted(directories.items()):
             path = GuestPath(f"{directory}/{PLUGIN}")
             if self._reader.lookup(path) is None:
@@ -149,6 +168,10 @@ class Assembler:
         base = name.removeprefix(f"{self._triplet}-")
         version = os.path.basename(os.path.dirname(native)) if "/gcc" in native else program.gcc
         try:
+            if program.language is not None and self._languages is not None:
+                return _usable(
+                    program, self._languages.add(program, native), program.role.emulate_for
+                )
             added = self._layout.add_program(
                 native,
                 replacements=gcc.path_replacements(self._triplet, version) if program.gcc else (),
@@ -162,16 +185,11 @@ class Assembler:
         unserved = tuple(self._unserved) if base in LOADS_PLUGIN and not program.gcc else ()
         if base not in LINKERS_OF_BINUTILS and any(map(self._is_default, unserved)):
             return _left_out(program, f"it loads {_BFD_PLUGIN}, and no native one is to be had")
-        return Tool(
-            program.path,
-            program.sha256,
-            program.role.kind,
-            added,
-            emulate_for=(*program.role.emulate_for, *unserved, *("@",) * bool(unserved)),
-            drops_preload=program.role.drops_preload,
-            level=program.role.level if self._has_numbers(program) else "fast",
-            reason=program.role.reason if self._has_numbers(program) else OF_LONG_DOUBLE,
-        )
+        emulate_for = (*program.role.emulate_for, *unserved, *("@",) * bool(unserved))
+        tool = _usable(program, added, emulate_for)
+        if self._has_numbers(program):
+            return tool
+        return replace(tool, level="fast", reason=OF_LONG_DOUBLE)
 
     def _shim(self, program: Program) -> str:
         needs = program.role.prints_numbers and self._types.long_double
@@ -241,6 +259,25 @@ def list_files(root: HostPath) -> tuple[File, ...]:
 def lower(tool: Tool, reason: str) -> Tool:
     """Return a tool that stays emulated at any level."""
     return replace(tool, level="none", verdict="differs", reason=reason)
+
+
+def _lacking(program: Program, versions: dict[str, str]) -> str:
+    """Return the package that a program cannot do without and there is none of; ``""`` for none."""
+    needed = (program.wanted.name, *(each.name for each in program.also))
+    return next((name for name in needed if name not in versions), "")
+
+
+def _usable(program: Program, native: str, emulate_for: tuple[str, ...]) -> Tool:
+    return Tool(
+        program.path,
+        program.sha256,
+        program.role.kind,
+        native,
+        emulate_for=emulate_for,
+        drops_preload=program.role.drops_preload,
+        level=program.role.level,
+        reason=program.role.reason,
+    )
 
 
 def _left_out(program: Program, reason: str) -> Tool:

@@ -20,6 +20,7 @@ from xbuild.native.corpus_binutils import GCC_WRAPPERS, binutils_cases, link_cas
 from xbuild.native.corpus_case import STAGES, Case
 from xbuild.native.corpus_compare import Outcome, compare
 from xbuild.native.corpus_compilers import compiler_cases, driver_cases, lto_cases
+from xbuild.native.corpus_languages import language_cases
 from xbuild.native.corpus_utilities import utility_cases
 from xbuild.plan.make import plan_run
 from xbuild.plan.request import BindRequest, Request
@@ -35,9 +36,11 @@ FORMAT = 1
 _PLACE = "/run/xbuild-corpus"
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SOURCES = os.path.join(_HERE, "corpus_sources")
-_MODULES = ("compilers", "binutils", "utilities", "compare", "case")
+_MODULES = ("compilers", "binutils", "utilities", "languages", "compare", "case")
 _MTIME = 1_700_000_000
 _OF_GCC = re.compile(r"/gcc/(?P<triplet>[^/]+)/(?P<version>[^/]+)/[^/]+$")
+_OF_LLVM = re.compile(r"/llvm-(?P<version>[^/]+)/bin/(?P<name>[^/]+)$")
+_OF_GO = re.compile(r"/go-[^/]+/pkg/tool/[^/]+/(?P<name>[^/]+)$")
 _STRICT = frozenset(("compiler", "assembler", "linker", "binutils"))
 
 
@@ -98,6 +101,11 @@ def _subject(tool: Tool) -> Subject:
     within = _OF_GCC.search(tool.path)
     if within is not None:
         return Subject(tool, f"{name}@{within['version']}", name)
+    of_llvm, of_go = _OF_LLVM.search(tool.path), _OF_GO.search(tool.path)
+    if of_llvm is not None:
+        return Subject(tool, f"{name}-{of_llvm['version']}", name)
+    if of_go is not None:
+        return Subject(tool, f"go-{name}", f"go-{name}")
     # A triplet before it, as in aarch64-linux-gnu-as.
     base = re.sub(r"^[a-z0-9_]+-(?:[a-z0-9]+-)?linux-[a-z0-9_]+-", "", name)
     plain = re.sub(r"-[0-9.]+$", "", base)
@@ -125,6 +133,7 @@ def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
     if versions:
         yield from binutils_cases(max(versions)[0], bases)
     for each in subjects:
+        yield from language_cases(each.key, each.tool.path, architecture)
         if each.tool.kind == "driver" and each.base not in GCC_WRAPPERS:
             yield from driver_cases(each.key, each.base, each.tool.path)
         else:

@@ -14,7 +14,8 @@ from xbuild.native.corpus_case import Case
 from xbuild.record import Record
 
 _TOLD = 3  # of a tool's differences: the others are counted
-_TEMPORARY = re.compile(rb"/tmp/cc[A-Za-z0-9]{6}")  # mkstemp(3), as drivers and messages show it
+# mkstemp(3) by GCC and by clang, as drivers and messages show it.
+_TEMPORARY = re.compile(rb"/tmp/(?:cc[A-Za-z0-9]{6}|[a-z]+-[0-9a-f]{6}\b)")
 _KINDS = ("stdout", "stderr", "status", "plan")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from xbuild.binary.arch import host_arch
 from xbuild.errors import DistccRefused, UsageError
+from xbuild.native.languages import is_of_language
 from xbuild.native.masquerade import compilers_in, stand_before
 from xbuild.plan.request import Request, TmpfsRequest
 from xbuild.record import GuestPath, Record, replace
@@ -123,11 +124,12 @@ def identity_command(key: str) -> str:
 
 
 def unproven(toolset: Toolset) -> tuple[Tool, ...]:
-    """Return the compilers and assemblers that would compile otherwise than the tree's own."""
+    """Return what of GCC and its assembler would compile otherwise than the tree's own."""
     return tuple(
         tool
         for tool in toolset.tools
         if tool.kind in _PROPER and tool.native and tool.level != "exact"
+        if not is_of_language(tool.path)
     )
 
 

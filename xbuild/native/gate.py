@@ -11,6 +11,7 @@ import os
 import re
 
 from xbuild.errors import ToolRefused
+from xbuild.native.gate_languages import language_questions
 from xbuild.native.gcc_driver import parse_specs
 from xbuild.native.inquiry import ask
 from xbuild.native.revision import configuration_differences
@@ -46,7 +47,7 @@ _PLAIN_QUESTIONS = (
 _HEADER = re.compile(r"^(Configured with: |OFFLOAD_TARGET|COLLECT_GCC=|COLLECT_LTO)")
 # Where it stands among the options matters in commands alone, which are compared as they are.
 _OFFLOADED = re.compile(r"'-foffload-options=[^']*' ?")
-_TEMPORARY = re.compile(r"/tmp/cc\w+")
+_TEMPORARY = re.compile(r"/tmp/(?:cc\w+|x-[0-9a-f]{6}\b)")
 
 
 class Comparison(Record):
@@ -118,6 +119,9 @@ def _questions(tool: Tool, triplet: str) -> tuple[str, ...]:
         return (f"{tool.path} -quiet -v {mode}-imultiarch {triplet} -o /dev/null /dev/null",)
     if name == "collect2":
         return (f"{tool.path} -v; {tool.path} x.o -lfoo",)
+    of_language = language_questions(tool.path)
+    if of_language:
+        return of_language
     language = language_of(tool.path)
     if tool.kind == "driver" and language in _SOURCES:
         source = _SOURCES[language]

@@ -111,7 +111,8 @@ class PackageOrigin:
         """
         _require_room(work)
         alternatives = self._alternatives(cache, work)
-        wanted = tuple(dict.fromkeys(program.wanted for program in programs))
+        needed = (each for program in programs for each in (program.wanted, *program.also))
+        wanted = tuple(dict.fromkeys(needed))
         fronts = tuple(Wanted(name, "") for name in FRONTENDS)
         found = find_packages(alternatives, (*wanted, *fronts), progress)
         versions = {f.wanted.name: f.version for f in found if f.version}

@@ -18,6 +18,7 @@ from xbuild.native.companions import Companions
 from xbuild.native.corpus import corpus_version, prove
 from xbuild.native.fetch import DEBIAN_MACHINES, MULTIARCH
 from xbuild.native.gate import compare_answers, read_specs
+from xbuild.native.inquiry import ask
 from xbuild.native.installed import read_database
 from xbuild.native.origin import Origin, origin_of
 from xbuild.native.programs import Program, file_digest, find_programs
@@ -108,7 +109,7 @@ def _subject(reader: DirectoryReader, survey: Survey, provider: HostPath | None)
                 f"Cannot tell which packages {reader.label} is made of: it has no dpkg database",
                 "name a tree of matching native tools: xbuild native prepare --provider DIR TARGET",
             )
-        programs = find_programs(reader, database, arch)
+        programs = find_programs(reader, database, arch, machine)
         triplet = MULTIARCH.get(database.architecture, "")
         origin = origin_of(reader, survey.distribution, DEBIAN_MACHINES[machine])
     if not programs:
@@ -123,6 +124,8 @@ def _subject(reader: DirectoryReader, survey: Survey, provider: HostPath | None)
 def _recipe(arch: Arch, machine: str, origin: Origin, programs: tuple[Program, ...]) -> str:
     lines = [FORMAT, arch.name, machine, origin.key]
     lines += [f"{p.path} {p.sha256} {p.wanted.name} {p.wanted.revision}" for p in programs]
+    also = {f"{each.name} {each.revision}" for p in programs for each in p.also}
+    lines += sorted(also)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -161,6 +164,7 @@ def _make(
             layout,
             subject.triplet,
             lambda drivers: read_specs(subject.target, root, drivers),
+            lambda questions: ask(subject.target, questions),
             types=types_for(subject.machine, subject.arch.name),
         )
         assembled = assembler.assemble(subject.programs, supply.versions, supply.refused)

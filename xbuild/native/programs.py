@@ -17,12 +17,21 @@ from xbuild.binary.elf import SNIFF_BYTES, sniff
 from xbuild.errors import TargetError
 from xbuild.native.fetch import MULTIARCH, Wanted
 from xbuild.native.installed import Database, package_files
+from xbuild.native.languages import (
+    Language,
+    language_of_package,
+    native_of_language,
+    role_in,
+)
 from xbuild.native.roles import Role, role_of_binutils, role_of_compiler, role_of_plain
 from xbuild.record import GuestPath, Record
 from xbuild.tree.dpkg import Package
 from xbuild.tree.resolve import DirectoryReader
 
-_PROGRAM_PLACES = ("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/", "/usr/lib/gcc/", "/usr/libexec/")
+_PROGRAM_PLACES = (
+    *("/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/", "/usr/lib/gcc/", "/usr/libexec/"),
+    *("/usr/lib/llvm-", "/usr/lib/go-"),
+)
 _GCC_SOURCE = re.compile(r"gcc-(?P<version>\d+(?:\.\d+)?)(?:-.*)?$")
 
 
@@ -30,7 +39,9 @@ class Program(Record):
     """A program of the tree: ``path`` is free of symbolic links.
 
     ``natives`` are the paths at which ``wanted``, the package for this host, may have it (without
-    leading slash). ``gcc`` is the version's directory name for programs of GCC, else ``""``.
+    leading slash). ``gcc`` is the version's directory name for programs of GCC, else ``""``;
+    ``language`` is told of a compiler that is a cross compiler as it is, and ``also`` are packages
+    of the tree's revisions that do the better part of its work.
     """
 
     path: GuestPath
@@ -39,17 +50,21 @@ class Program(Record):
     wanted: Wanted
     natives: tuple[str, ...]
     gcc: str = ""
+    language: Language | None = None
+    also: tuple[Wanted, ...] = ()
 
 
-def find_programs(reader: DirectoryReader, database: Database, arch: Arch) -> tuple[Program, ...]:
+def find_programs(
+    reader: DirectoryReader, database: Database, arch: Arch, machine: str
+) -> tuple[Program, ...]:
     """Return all programs that have a role, by path; each file once, however many names it has.
 
-    Raises TargetError for a tree that cannot be read.
+    ``machine`` is the host's name. Raises TargetError for a tree that cannot be read.
     """
     triplet = MULTIARCH.get(database.architecture, "")
     found: dict[GuestPath, Program] = {}
     for package in database.packages:
-        origin = _Origin(package, triplet, arch.bits)
+        origin = _Origin(package, database, triplet, arch.bits, machine)
         if not origin.has_roles:
             continue
         for path in package_files(reader, package):
@@ -63,10 +78,13 @@ def find_programs(reader: DirectoryReader, database: Database, arch: Arch) -> tu
 class _Origin:
     """A package of the tree, and how its programs are named in the one for this host."""
 
-    def __init__(self, package: Package, triplet: str, bits: int) -> None:
+    def __init__(
+        self, package: Package, database: Database, triplet: str, bits: int, machine: str
+    ) -> None:
         self._package = package
         self._triplet = triplet
         self._bits = bits
+        self._machine = machine
         gcc = _GCC_SOURCE.match(package.source)
         self.gcc = gcc["version"] if gcc else ""
         self._is_binutils = package.source == "binutils"
@@ -75,14 +93,23 @@ class _Origin:
         if self.gcc or self._is_binutils:
             name = name if name.endswith(suffix) else name + suffix
         self.wanted = Wanted(name, package.version)
+        self.language = language_of_package(package.name, database)
+        companions = self.language.companions if self.language is not None else ()
+        found = (database.named(each) for each in companions)
+        self.also = tuple(Wanted(each.name, each.version) for each in found if each is not None)
 
     @property
     def has_roles(self) -> bool:
+        if self.language is not None:
+            return True
         if self.gcc or self._is_binutils:
             return bool(self._triplet) and "lib" not in self._package.name
         return self.role("") is not None
 
-    def role(self, name: str) -> Role | None:
+    def role(self, path: str) -> Role | None:
+        if self.language is not None:
+            return role_in(self.language, path)
+        name = os.path.basename(path)
         base = name.removeprefix(f"{self._triplet}-") if self._triplet else name
         if self.gcc:
             return role_of_compiler(base)
@@ -94,6 +121,8 @@ class _Origin:
 
     def natives(self, path: str) -> tuple[str, ...]:
         """Return where the package for this host may have the program."""
+        if self.language is not None:
+            return (native_of_language(path, self._machine),)
         directory, name = os.path.split(path.lstrip("/"))
         if not (self.gcc or self._is_binutils):
             other = directory.removeprefix("usr/") if directory.startswith("usr/") else None
@@ -108,7 +137,7 @@ class _Origin:
 def _program(
     reader: DirectoryReader, arch: Arch, origin: _Origin, path: GuestPath
 ) -> Program | None:
-    role = origin.role(os.path.basename(path))
+    role = origin.role(path)
     if role is None or path.endswith(".so"):
         return None
     try:
@@ -123,7 +152,16 @@ def _program(
         digest = file_digest(reader, entry.path)
     except TargetError:
         return None  # not readable by us: emulation may still be
-    return Program(entry.path, digest, role, origin.wanted, origin.natives(path), origin.gcc)
+    return Program(
+        entry.path,
+        digest,
+        role,
+        origin.wanted,
+        origin.natives(path),
+        origin.gcc,
+        origin.language,
+        origin.also,
+    )
 
 
 def file_digest(reader: DirectoryReader, path: GuestPath) -> str:

@@ -45,6 +45,11 @@ class Layout:
             for top in ("usr/lib", "lib", "usr/lib64", "lib64")
         )
         self._libraries: set[str] = set()
+        self._change: Callable[[str, bytes], bytes] = lambda _name, content: content
+
+    def change_libraries(self, change: Callable[[str, bytes], bytes]) -> None:
+        """Have libraries that are added from now on be what ``change`` makes of name and bytes."""
+        self._change = change
 
     def has(self, path: str) -> bool:
         """Tell whether the packages have a program at ``path`` (no leading slash)."""
@@ -142,9 +147,9 @@ class Layout:
         """Add a library and what it needs, looked for in ``places`` (of DT_RUNPATH), too."""
         if name in self._libraries or name == self._loader:
             return
-        self._libraries.add(name)
         path = self._find_library(name, places)
-        content = self.read(path)
+        self._libraries.add(name)
+        content = self._change(name, self.read(path))
         if name == "libc.so.6":
             content = self._with_own_gconv(content)
         self._write(f"{LIBRARIES}/{name}", content)
@@ -166,6 +171,10 @@ class Layout:
             if self.has(path):
                 return path
         raise ProviderUnsuitable(f"Cannot relocate native tools: their packages lack {name}")
+
+    def add_file(self, path: str, content: bytes) -> str:
+        """Add a program as it is; return its path in the root."""
+        return self._write(path, content)
 
     def _write(self, path: str, content: bytes) -> str:
         place = os.path.join(self._root, path)

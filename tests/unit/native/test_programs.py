@@ -53,7 +53,9 @@ def _found(place: Path, changes: Layout) -> dict[str, Program]:
     with DirectoryReader(make_tree(place, layout)) as reader:
         database = read_database(reader)
         assert database is not None
-        return {program.path: program for program in find_programs(reader, database, arch)}
+        return {
+            program.path: program for program in find_programs(reader, database, arch, "x86_64")
+        }
 
 
 def test_compilers_are_found_and_their_wrappers_are_not(tmp_path: Path) -> None:

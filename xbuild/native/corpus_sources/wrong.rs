@@ -1,0 +1,4 @@
+fn main() {
+    let unused: u8 = "text";
+    undefined(unused)
+}
