@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -97,3 +98,52 @@ def test_two_of_one_target(ranged: Runner, new_place: NewPlace, large: bytes) ->
         assert f"is being made by another process ({process.pid})" in second.stderr
     assert process.returncode == 0
     assert set(os.listdir(place)) == {"a.tar", "tree"}
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers: its host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("debian:bookworm", ("--mirror", "http://SILENT/debian")),
+        ("docker://SILENT/image", ()),
+    ],
+)
+def test_interrupted_while_others_work(
+    source: str,
+    options: tuple[str, ...],
+    number: signal.Signals,
+    silent: str,
+    ranged: Runner,
+    new_place: NewPlace,
+) -> None:
+    """mmdebstrap and skopeo end with it, and nothing is tried again."""
+    place = new_place(ranged.user)
+    words = [text.replace("SILENT", silent) for text in ("--from", source, *options)]
+    argv = ranged.user.argv([*ranged.xbuild, "create", f"{place}/tree", *words, "--arch", "arm64"])
+    with subprocess.Popen(
+        argv, stderr=subprocess.DEVNULL, env=ranged.user.environment(), cwd=place
+    ) as process:
+        wait_for(lambda: has_connection(silent))
+        process.send_signal(number)
+        status = process.wait(PATIENCE_S)
+    assert status == {signal.SIGINT: 130, signal.SIGKILL: -9}.get(number, status)
+    assert status != 0
+    wait_for(lambda: not has_connection(silent))
+    wait_for(lambda: not users_of(place))
+    assert set(os.listdir(place)) <= ({".tree.xbuild-create"} if number != signal.SIGINT else set())
+
+
+def has_connection(server: str) -> bool:
+    """Tell whether a process of this machine has a connection to a server on it."""
+    port = f"{int(server.rpartition(':')[2]):04X}"
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    established = "01"
+    return any(row[2].endswith(f":{port}") and row[3] == established for row in rows)

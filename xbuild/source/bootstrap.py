@@ -38,6 +38,10 @@ _INSIDE = "/mnt"
 _TREE = f"{_INSIDE}/tree"
 _SETTINGS = "host.conf"
 _IN_TREE = '"$1/etc/apt/apt.conf.d/00xbuild-create"'
+# mmdebstrap lets its children end in peace when it is told to end. The shell does not, and the
+# container ends with it.
+_AT_ONCE = ("sh", "-c", '"$@" & wait "$!"', "sh")
+_WITH_PACKAGES = ("extracting archives", "installing")
 _SAID_BYTES = 1 << 20
 # Said for what a container is: it has no /dev/console, and a /proc of its own; and of apt's own
 # user, for whom the place of the new tree is closed.
@@ -97,10 +101,17 @@ def _attempt(
     with open(f"{place}/{_SETTINGS}", "w", encoding="utf-8") as file:
         file.write(host_settings())
     command = _command(suite, mirror, keyring)
-    said = _run(_request(command, place), suite, progress)
+    stages = _Stages(suite, progress)
+    status, said = _run(_request(command, place), suite, stages)
     lines = said.decode("utf-8", "replace").splitlines()
     telling = [line for line in lines if not any(sign in line for sign in _NO_NEWS)]
-    if not os.path.isdir(f"{place}/tree/usr"):
+    if status and stages.has_packages:
+        reason = "; ".join([line[3:] for line in telling if line.startswith("E: ")][:3])
+        raise SourceError(
+            f"Cannot make {suite.name} for {suite.architecture}: {stages.last} failed: {reason}",
+            "make room there" if "No space left" in said.decode("utf-8", "replace") else "",
+        )
+    if status:
         raise explain_output(
             "\n".join(telling),
             what=f"{suite.name} for {suite.architecture}",
@@ -131,6 +142,7 @@ def _copy_keyring(suite: Suite, place: HostPath) -> str | None:
 def _command(suite: Suite, mirror: Mirror | None, keyring: str | None) -> tuple[str, ...]:
     settings = shlex.quote(f"{_INSIDE}/{_SETTINGS}")
     command = [
+        *_AT_ONCE,
         *("mmdebstrap", "--mode=root", "--format=directory", "--skip=check/qemu"),
         *("--skip=chroot/mount/sys", "--variant", suite.variant),
         f"--architectures={suite.architecture}",
@@ -167,8 +179,11 @@ def _proxies() -> tuple[tuple[str, str], ...]:
     return tuple((name, os.environ[name]) for name in names if name in os.environ)
 
 
-def _run(request: Request, suite: Suite, progress: Progress) -> bytes:
-    """Run it in a container; return what it said. Raises SourceError where it failed to start."""
+def _run(request: Request, suite: Suite, stages: _Stages) -> tuple[int, bytes]:
+    """Run it in a container; return its exit status, and what it said.
+
+    Raises SourceError where a signal ended it, InterpreterError, HostUnable.
+    """
     request = without_terminal(request)
     host = Host.probe()
     arch = arch_named(suite.architecture)
@@ -179,11 +194,14 @@ def _run(request: Request, suite: Suite, progress: Progress) -> bytes:
         survey = replace(here, architectures=both)
         plan = plan_tree(request, host, reader, remember=True, survey=survey)
     tap = Tap(kept_bytes=_SAID_BYTES, passes_on=False)
-    tap.add(_Stages(suite, progress))
+    tap.add(stages)
     status = TappedContainer(plan, tap).run()
     if status == EXIT_SIGNAL_BASE + signal.SIGINT:
         raise KeyboardInterrupt
-    return tap.tail()
+    if status > EXIT_SIGNAL_BASE:
+        name = signal.Signals(status - EXIT_SIGNAL_BASE).name
+        raise SourceError(f"Making {suite.name} was ended by {name}", "start it again")
+    return status, tap.tail()
 
 
 class _Stages:
@@ -193,6 +211,8 @@ class _Stages:
         self._suite = suite
         self._progress = progress
         self._rest = b""
+        self.last = ""
+        self.has_packages = False  # all are downloaded: a mirror is no reason any more
 
     def heard(self, stream: Stream, content: bytes) -> None:
         """Take note of some bytes."""
@@ -200,5 +220,6 @@ class _Stages:
         *lines, self._rest = (self._rest + content).split(b"\n")
         for line in lines:
             if line.startswith(b"I: ") and line.endswith(b"..."):
-                text = line[3:-3].decode("utf-8", "replace")
+                self.last = text = line[3:-3].decode("utf-8", "replace")
+                self.has_packages |= text.startswith(_WITH_PACKAGES)
                 self._progress(f"{self._suite.name} {self._suite.architecture}: {text}", None)

@@ -126,7 +126,9 @@ def _skopeo(
 ) -> bytes:
     has_policy = any(os.path.exists(os.path.expanduser(path)) for path in _POLICIES)
     policy = () if has_policy else ("--insecure-policy",)
-    command = ["skopeo", *policy, *arguments]
+    # Alone, it would go on writing when this process is killed.
+    dying = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+    command = [*dying, "skopeo", *policy, *arguments]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=_environment()
