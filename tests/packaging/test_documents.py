@@ -43,6 +43,7 @@ def test_pages_are_rendered_without_warnings(share: str) -> None:
         )
         assert (done.returncode, done.stderr) == (0, ""), page
         assert "NAME" in done.stdout
+        assert "\\&" not in done.stdout, page
         assert "OPTIONS" in done.stdout
 
 

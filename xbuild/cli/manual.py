@@ -118,7 +118,11 @@ def _paragraphs(text: str) -> list[str]:
 def _terms(rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> list[str]:
     lines = []
     for term, text in rows:
-        lines += [".TP", _with_bold_names(term), *map(_line, text.splitlines() or ["\\&"])]
+        lines += [
+            ".TP",
+            _with_bold_names(term),
+            *(map(_line, text.splitlines()) if text else ("\\&",)),
+        ]
     return lines
 
 
