@@ -86,6 +86,22 @@ def test_a_mirror_out_of_step_is_tried_again(
     assert not os.path.exists(f"{place}/tree/usr")
 
 
+def test_a_suite_that_a_mirror_does_not_have(
+    site: Site, keys: Signer, root: Runner, new_place: NewPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "RETRY_DELAYS_S", ())
+    said: list[str] = []
+    with pytest.raises(MirrorUnavailable, match="does not have a Release file") as error:
+        bootstrap(
+            suite_of(site, keys.keyring("good")),
+            new_place(root.user),
+            lambda text, _: said.append(text),
+        )
+    assert error.value.hint.startswith("is that the suite's name?")
+    assert said
+    assert not any("signal" in text for text in said)
+
+
 def offer(site: Site, keys: Signer) -> None:
     """Have a mirror list packages that it does not have."""
     text = (

@@ -289,6 +289,7 @@ def test_a_target_that_exists(single: Runner, new_place: NewPlace) -> None:
         ("debain:bookworm", (), "Unknown source 'debain:bookworm'"),
         ("tree", (), "Unknown source 'tree'"),
         ("rootfs:FULL", (), "Unknown source 'rootfs:FULL'"),
+        ("/usr", (), "/usr is a directory\nhint: xbuild pack makes an archive"),
         ("./a.tar", ("--arch", "arm64"), "--arch does not go with ./a.tar"),
         ("./a.tar", ("--sha256", "abc"), "no SHA-256 digest"),
     ],

@@ -68,8 +68,7 @@ _IMAGE_ENDING = ".img"
     type=SizeType(),
     metavar="SIZE",
     default=str(SIZE_LIMIT),
-    show_default=f"{SIZE_LIMIT >> 30}G",
-    help="Stop an archive that unpacks to more.",
+    help=f"Stop an archive that unpacks to more [{SIZE_LIMIT >> 30}G].",
 )
 @click.option("--size", type=SizeType(), metavar="SIZE", help="Of an image [what it needs].")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="Of an image: its partitions [gpt].")

@@ -213,9 +213,11 @@ def explain_output(
     if any(sign in output for sign in _OFFLINE):
         message = f"Cannot reach {archive}: {reason}"
         return MirrorUnavailable(message, "check the network", is_offline=True)
+    hint = "a mirror in the middle of an update is usually whole again after some minutes"
+    if "does not have a Release file" in output:
+        hint = f"is that the suite's name? {hint}"
     return MirrorUnavailable(
-        f"{archive[0].upper()}{archive[1:]} does not serve {what} ({action}): {reason}",
-        "a mirror in the middle of an update is usually whole again after some minutes",
+        f"{archive[0].upper()}{archive[1:]} does not serve {what} ({action}): {reason}", hint
     )
 
 

@@ -219,7 +219,7 @@ class _Stages:
         del stream
         *lines, self._rest = (self._rest + content).split(b"\n")
         for line in lines:
-            if line.startswith(b"I: ") and line.endswith(b"..."):
+            if line.startswith(b"I: ") and line.endswith(b"...") and b"received signal" not in line:
                 self.last = text = line[3:-3].decode("utf-8", "replace")
                 self.has_packages |= text.startswith(_WITH_PACKAGES)
                 self._progress(f"{self._suite.name} {self._suite.architecture}: {text}", None)

@@ -104,7 +104,8 @@ def explain_failure(url: str, error: Exception, stall_s: float) -> Exception:
         return Interrupted(f"the server sent nothing for {stall_s:g} s")
     if isinstance(reason, OSError) and reason.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return DownloadFailed(f"Cannot download {url}: {reason.strerror}", "check the network")
-    return Interrupted(str(reason) or type(reason).__name__)
+    said = reason.strerror if isinstance(reason, OSError) else str(reason)
+    return Interrupted(said or str(reason) or type(reason).__name__)
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:

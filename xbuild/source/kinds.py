@@ -201,6 +201,8 @@ class _Taken:
 def _tarball(path: str, taken: _Taken) -> TarballFile:
     digest = taken.text_of("sha256")
     taken.finish()
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a directory", "xbuild pack makes an archive of a tree")
     return TarballFile(HostPath(os.path.abspath(path)), parse_sha256(digest))
 
 
