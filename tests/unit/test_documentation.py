@@ -24,6 +24,7 @@ from xbuild.cli.manual import manual_pages
 from xbuild.errors import UsageError
 
 OF_THE_BENCH = {"--architecture", "--variants"}
+OF_COMPILERS = {"--target"}
 OF_TOOLS_BEFORE = "migration.md"
 SOURCES = "".join(file.read_text() for file in (Path(CHECKOUT) / "xbuild").rglob("*.py"))
 SHOWN = [shown for document in DOCUMENTS for shown in shown_commands(document)]
@@ -45,7 +46,7 @@ def test_shown_command_is_understood(shown: Shown) -> None:
 def test_options_that_text_names_are_no_slips(document: Path) -> None:
     """Text names options of other programs as well: those that are nearly one of ours are meant."""
     known = known_options()
-    unknown = inline_options(document) - known - OF_THE_BENCH
+    unknown = inline_options(document) - known - OF_THE_BENCH - OF_COMPILERS
     slips = {name: difflib.get_close_matches(name, known, cutoff=0.85) for name in unknown}
     assert {name: meant for name, meant in slips.items() if meant} == {}
 
