@@ -21,8 +21,12 @@ def command(file: str) -> None:
     try:
         with open(file, encoding="utf-8") as stream:
             text = stream.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read {file}: {error}") from error
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read {file}: {error.strerror}", "name a file as systemd.nspawn(5) has it"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"Cannot read {file}: it is no text in UTF-8") from error
     translation = translate(text)
     click.echo(f"# from {visible(file)}")
     for key, value in translation.settings:

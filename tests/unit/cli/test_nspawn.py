@@ -101,3 +101,15 @@ def test_what_is_printed_is_a_profile(tmp_path: Path) -> None:
     profile.write_text(done.output)
     assert tomllib.loads(done.output)["setenv"] == ["A=b c", "D=e", "F=g"]
     assert dict(load_profile(str(profile)).flags) == {"ephemeral": True, "read_only": False}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file or directory"), (b"\xff\n", "it is no text in UTF-8")]
+)
+def test_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, why: str) -> None:
+    source = tmp_path / "x.nspawn"
+    if content is not None:
+        source.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        command.main([str(source)], standalone_mode=False)
+    assert caught.value.message == f"Cannot read {source}: {why}"
