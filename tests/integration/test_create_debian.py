@@ -158,15 +158,3 @@ def test_wrong_words(
     assert done.returncode in (2, 125)
     assert words in done.stderr
     assert os.listdir(place) == []
-
-
-def test_a_package_that_does_not_exist(ranged: Runner, new_place: NewPlace) -> None:
-    place = new_place(ranged.user)
-    options = ("--arch", "arm64", "--variant", "essential", "--include", "no-such-package")
-    argv = ("create", f"{place}/tree", "--from", "debian:bookworm", *options)
-    done = ranged.command(*argv, timeout_s=600)
-    require("mirror", "mirror" not in done.stderr, done.stderr)
-    assert done.returncode == 125
-    assert "Unable to locate package no-such-package" in done.stderr
-    assert "trying again" not in done.stderr
-    assert os.listdir(place) == []
