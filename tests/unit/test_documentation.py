@@ -70,6 +70,19 @@ def test_every_command_is_shown_somewhere() -> None:
     assert sorted(set(missing) - set(groups)) == []
 
 
+def test_groups_say_in_one_line_what_each_command_does() -> None:
+    groups = {name: each for name, each in COMMANDS.items() if isinstance(each, click.Group)}
+    assert len(groups) > 5
+    listed = {
+        line
+        for name, group in groups.items()
+        for line in group.get_help(click.Context(group, info_name=name))
+        .partition("\nCommands:\n")[2]
+        .splitlines()
+    }
+    assert {line for line in listed if line.endswith(".")} == set()
+
+
 def test_every_schema_is_described() -> None:
     text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     named = set(re.findall(r'SCHEMA = "(xbuild\.[\w.-]+/\d+)"', SOURCES))

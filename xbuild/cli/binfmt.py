@@ -73,7 +73,7 @@ def command() -> None:
     """List, verify and change this host's binfmt_misc entries."""
 
 
-@command.command("list")
+@command.command("list", short_help="List all entries, and try each")
 @AS_JSON
 def list_entries(as_json: bool) -> int:
     """List all entries, newest first, and run a program to see whether each one works."""
@@ -90,7 +90,7 @@ def list_entries(as_json: bool) -> int:
     return 0
 
 
-@command.command()
+@command.command(short_help="Run a tiny program of each architecture")
 @ARCHES
 @AS_JSON
 def verify(arches: tuple[Arch, ...], as_json: bool) -> int:
@@ -108,7 +108,7 @@ def verify(arches: tuple[Arch, ...], as_json: bool) -> int:
     return 0 if all(isinstance(result, Works) for _, result in results) else _EXIT_FAILS
 
 
-@command.command("register")
+@command.command("register", short_help="Let this host run programs of an architecture")
 @ARCHES
 @click.option("--all", "is_all", is_flag=True, help="All that have an interpreter and need one.")
 @click.option("--interpreter", metavar="PATH", help="Use this one; for a single ARCH.")
@@ -145,7 +145,7 @@ def register_entries(
     return 0
 
 
-@command.command("unregister")
+@command.command("unregister", short_help="Remove what register added")
 @ARCHES
 @click.option("--all", "is_all", is_flag=True, help="All entries named xbuild-*.")
 @click.option("--persist", is_flag=True, help="Remove the file in /etc/binfmt.d, too.")

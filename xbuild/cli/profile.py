@@ -44,7 +44,7 @@ def command() -> None:
     """List and show profiles: settings for xbuild run --profile (docs/profiles.md)."""
 
 
-@command.command("list")
+@command.command("list", short_help="List the profiles that have a name")
 @AS_JSON
 def list_all(as_json: bool) -> None:
     """List the profiles that have a name, the strongest place first."""
@@ -58,7 +58,7 @@ def list_all(as_json: bool) -> None:
         click.echo(f"{name:<{widths[0]}}  {origin:<{widths[1]}}  {text}".rstrip())
 
 
-@command.command()
+@command.command(short_help="Check a profile, and show it")
 @click.argument("profile", metavar="NAME|FILE")
 @click.argument("tree", required=False)
 @AS_JSON
