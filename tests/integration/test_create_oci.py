@@ -162,7 +162,7 @@ def test_image_of_a_layout_and_of_an_archive(
         ("docker://SERVER/test/nothing", "arm64", "There is no image"),
         (f"docker://SERVER/test/image@sha256:{'0' * 64}", "arm64", "There is no image"),
         ("docker://127.0.0.1:9/test/image", "arm64", "Cannot reach the registry"),
-        ("oci-layout:PLACE/images:arm64", "s390x", "no image for s390x, but for arm64"),
+        ("oci-layout:PLACE/images:arm64", "s390x", "but for arm64\nhint: --arch arm64"),
         ("oci-layout:PLACE/images:both", "s390x", "no image for s390x, but for arm64, arm/v7"),
         ("oci-layout:PLACE/images:old", "arm64", "has no image 'old'"),
         ("oci-layout:PLACE/images", "arm64", "has several images"),

@@ -145,7 +145,7 @@ def _download_once(apt: Apt, packages: tuple[str, ...], progress: Progress) -> t
         apt, "install", *packages, "-o", f"Dir::Cache::archives={empty}", "--print-uris"
     )
     names, size = _parse_uris(listed)
-    progress(f"{len(names)} packages of {what}, {size / 1e6:.1f} MB", 0.0)
+    progress(f"packages of {what}: {len(names)}, {size / 1e6:.1f} MB", 0.0)
     _apt_get(apt, "install", *packages, "--download-only", progress=progress)
     return tuple(HostPath(os.path.join(apt.pool, name)) for name in names)
 

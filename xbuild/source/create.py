@@ -107,7 +107,7 @@ def _image(source: OciSource, tree: HostPath, work: Work) -> Made:
     place = HostPath(os.path.dirname(tree))
     layout = fetch_image(source, place, work.identities, work.progress)
     config = read_config(layout)
-    work.progress(f"unpacking {len(config.layers)} layers", None)
+    work.progress("unpacking its layers", None)
     left_out = unpack_image(layout, config, tree, work.identities, size_limit=work.size_limit)
     settings, notes = settings_of(config, source.name)
     return Made((*notes, *_lacks(work, left_out)), settings)
