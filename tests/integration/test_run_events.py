@@ -221,9 +221,9 @@ def test_memory_of_all_processes_where_it_is_limited(root: Runner) -> None:
     assert 30 << 20 < used["peak_memory"] <= 200 << 20
 
 
-def test_disk_writes(root: Runner) -> None:
+def test_disk_writes(runner: Runner) -> None:
     script = "dd if=/dev/zero of=/out/x bs=1M count=8 2>/dev/null; sync"
-    done = root.run(*words(root, "-", script, "--bind", f"{root.user.home}:/out"))
+    done = runner.run(*words(runner, "-", script, "--bind", f"{runner.user.home}:/out"))
     (used,) = of_kind(read_events(done.stdout), "resources")
     assert used["stored"] >= 8 << 20
 

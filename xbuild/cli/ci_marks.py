@@ -118,8 +118,8 @@ def _figures(outcome: Outcome) -> list[tuple[str, str]]:
     found.append(("processor", f"{usage.user_s:.1f} s user, {usage.system_s:.1f} s system"))
     of = "" if usage.peak_of == "container" else " (of one process)"
     found.append(("memory", f"{_size(usage.peak_memory)} at most{of}"))
-    if usage.written is not None and usage.stored is not None:
-        found.append(("written", f"{_size(usage.written)}, and {_size(usage.stored)} to disks"))
+    everywhere = "" if usage.written is None else f"{_size(usage.written)}, and "
+    found.append(("written", f"{everywhere}{_size(usage.stored)} to disks"))
     return found
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     PeakOf = Literal["container", "process"]
 
 _KIB = 1024
+_BLOCK = 512  # linux/task_io_accounting_ops.h: task_io_get_oublock
 
 
 class Usage(Record):
@@ -28,7 +29,8 @@ class Usage(Record):
 
     ``peak_memory`` is of all processes together where a control group counted it, else the most
     that one process had. ``written`` is what was written to anything, pipes included; ``stored``
-    what went on its way to a disk. None is not known.
+    what went on its way to a disk. None is not known: the kernel tells root what was written, and
+    whoever owns the container what was stored.
     """
 
     user_s: float
@@ -36,7 +38,7 @@ class Usage(Record):
     peak_memory: int
     peak_of: PeakOf
     written: int | None
-    stored: int | None
+    stored: int
 
 
 class MeasuredWatched(Watched):
@@ -55,7 +57,7 @@ class MeasuredWatched(Watched):
             used.ru_maxrss * _KIB,
             "process",
             counted.get("wchar"),
-            counted.get("write_bytes"),
+            used.ru_oublock * _BLOCK,
         )
         return exit_status_of(wait_status)
 
@@ -64,6 +66,6 @@ def _counts(pid: int) -> dict[str, int]:
     try:
         with open(f"/proc/{pid}/io", encoding="ascii") as file:
             pairs = [line.split(": ") for line in file]
-    except OSError:  # a kernel without CONFIG_TASK_IO_ACCOUNTING
+    except OSError:  # of another user's namespace, or there is no CONFIG_TASK_IO_ACCOUNTING
         return {}
     return {name: int(value) for name, value in pairs}
