@@ -90,6 +90,18 @@ def test_mixed_tree_runs_both(runner: Runner, fresh_tree: Fresh) -> None:
     assert "register   arm " in plan
 
 
+@pytest.mark.parametrize("command", ["odd", "/usr/bin/odd"])
+def test_the_command_s_own_architecture_is_never_missed(
+    root: Runner, fresh_tree: Fresh, command: str
+) -> None:
+    """A start looks at a few programs of many, and at the one that it is to run."""
+    tree = fresh_tree("arm64")
+    for number in range(400):
+        shutil.copyfile(f"{tree}/usr/bin/true", f"{tree}/usr/bin/even-{number}")
+    write_tiny(f"{tree}/usr/bin/odd", "mips", "seen\n")
+    assert root.output(tree, command) == "seen\n"
+
+
 def test_programs_bound_in_from_outside_are_the_tree_s_affair(root: Runner) -> None:
     """Only what the survey met is registered: another architecture's program fails, by name."""
     place = os.path.join(root.user.home, "foreign")

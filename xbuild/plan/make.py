@@ -89,7 +89,7 @@ def plan_tree(
         host = replace(host, hierarchies=read_hierarchies())
     if survey is None:
         assert isinstance(reader, DirectoryReader)
-        survey = survey_at_start(reader)
+        survey = survey_at_start(reader, _places_of(request.command))
     if may_have_roots_number(request, host, disk.root.filesystem if disk else None):
         host = host.with_changeable_proc_entries()
     if request.network not in ("host", "none"):
@@ -109,6 +109,14 @@ def plan_tree(
     )
     guest = read_guest(reader, request, registered)
     return make_plan(request, survey, host, guest, emulations, disk, native)
+
+
+def _places_of(command: tuple[str, ...]) -> tuple[GuestPath, ...]:
+    """Return where in the tree a command is looked for, as far as that is known beforehand."""
+    name = command[0] if command else ""
+    if "/" in name:
+        return (GuestPath(name),) if name.startswith("/") else ()
+    return tuple(GuestPath(f"{d}/{name}") for d in DEFAULT_PATH.split(":")) if name else ()
 
 
 def make_plan(

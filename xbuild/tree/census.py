@@ -46,6 +46,11 @@ class Census:
             self.counts[arch.name] = self.counts.get(arch.name, 0) + 1
             self.examples.setdefault(arch.name, (arch, path))
 
+    def meet(self, arch: Arch, path: GuestPath) -> None:
+        """Have an architecture counted at least once."""
+        self.counts.setdefault(arch.name, 1)
+        self.examples.setdefault(arch.name, (arch, path))
+
     def identify(self, header: bytes) -> Arch | None:
         """Return the architecture of an ELF program's header; None for all else."""
         if header[:4] != ELFMAG:

@@ -98,13 +98,19 @@ def survey(target: HostPath, *, full: bool = False, sample: int = SAMPLE) -> Sur
         return survey_target(reader, full=full, sample=sample)
 
 
-def survey_at_start(reader: DirectoryReader) -> Survey:
+def survey_at_start(reader: DirectoryReader, places: tuple[GuestPath, ...] = ()) -> Survey:
     """Survey a tree as far as running it needs, and quickly: its ``distribution`` is not read.
 
+    The first program at one of ``places``, where a command is looked for, counts in any case.
     Raises as survey_directory() does.
     """
     census = Census()
     take_sample(reader, census, SAMPLE_AT_START)
+    for place in places:
+        found = _identify(reader, census, place)
+        if found is not None:
+            census.meet(*found)
+            break
     root = os.fstat(reader.fd)
     return _describe(reader, census, "directory", owner=root.st_uid, owner_gid=root.st_gid)
 
