@@ -110,8 +110,16 @@ def _copy_distribution(name: str, library: str) -> None:
 
 def pip_install(programs: str, *arguments: str) -> None:
     """Install into the environment whose bin directory is ``programs``."""
+    _pip(programs, "install", "--no-deps", "--no-warn-script-location", *arguments)
+
+
+def pip_uninstall(programs: str, name: str) -> None:
+    """Remove a package from that environment."""
+    _pip(programs, "uninstall", "--yes", name)
+
+
+def _pip(programs: str, *arguments: str) -> None:
     python = os.path.join(programs, "python")
     command = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    options = ["install", "--no-deps", "--no-warn-script-location", *arguments]
-    answer = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    answer = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -66,4 +66,4 @@ def _make_bundle() -> None:
     if os.access(cache, os.W_OK):
         from xbuild.bundle import write_bundle
 
-        write_bundle(os.path.join(cache, f"start.{sys.implementation.cache_tag}.bundle"))
+        write_bundle(os.path.join(cache, f"start.{sys.implementation.cache_tag}.pyc"))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.installation import pip_install, pip_uninstall
+
 _TREE = os.sep  # any tree will do: a dry run only reads
 
 
@@ -26,7 +28,7 @@ def installation(
             [programs, "run", "--nonsense", _TREE], capture_output=True, text=True, check=False
         )
         assert answer.returncode == 2, answer.stderr
-        bundles = glob.glob(os.path.join(package, "__pycache__", "start.*.bundle"))
+        bundles = glob.glob(os.path.join(package, "__pycache__", "start.*.pyc"))
         return bundles, answer.stderr
 
     for bundle in glob.glob(os.path.join(package, "__pycache__", "start.*")):
@@ -92,3 +94,16 @@ def test_status_is_the_same_where_nobody_reads_errors(installed_wheel: str, stre
     for options, status in (("--version", 0), ("run --nonsense /", 2)):
         done = subprocess.run(["sh", "-c", f"{line} {options} {stream}"], check=False)
         assert done.returncode == status
+
+
+def test_nothing_stays_when_the_package_is_removed(
+    distributions: dict[str, str], new_environment: Callable[[], str]
+) -> None:
+    programs = new_environment()
+    pip_install(programs, "--no-index", distributions["wheel"])
+    (package,) = glob.glob(os.path.join(programs, "../lib/python*/site-packages/xbuild"))
+    subprocess.run([f"{programs}/xbuild", "run"], capture_output=True, check=False)
+    (bundle,) = glob.glob(os.path.join(package, "__pycache__", "start.*.pyc"))
+    assert os.path.getsize(bundle) > 1 << 18
+    pip_uninstall(programs, "xbuild")
+    assert not os.path.exists(package)
