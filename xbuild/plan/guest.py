@@ -191,7 +191,8 @@ def source_mode(source: HostPath) -> int:
         return os.stat(source).st_mode
     except FileNotFoundError as error:
         raise TargetNotFound(
-            f"Cannot bind {source}: there is no such file or directory on the host"
+            f"Cannot bind {source}: there is no such file or directory on the host",
+            f"with a dash before it, -{source}, it is bound only where it is there",
         ) from error
     except OSError as error:
         raise TargetError(f"Cannot bind {source}: {error.strerror}") from error
