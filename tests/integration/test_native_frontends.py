@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -101,8 +102,8 @@ def test_ccache_misses_after_a_compiler_change(
         files = write_files(f"{work}/files", FILES)
         store = f"--ccache={work}/store"
         assert hits_and_misses(tree.run(files, COMPILE, store).stdout) == (0, 1)
-        other = CompilerTree.__new__(CompilerTree)
-        other.path, other.runner, other.toolset = changed, tree.runner, tree.toolset
+        other = copy.copy(tree)
+        other.path = changed
         assert hits_and_misses(other.run(files, COMPILE, store).stdout) == (0, 2)
         assert hits_and_misses(tree.run(files, COMPILE, store).stdout) == (1, 2)
     finally:
