@@ -26,7 +26,7 @@ from xbuild.plan.make import plan_run
 from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.sandbox.container import Container
-from xbuild.toolset.manifest import Tool, Toolset, native_directory
+from xbuild.toolset.manifest import Tool, Toolset, native_directory, write_manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def prove(
         place.prepare()
         progress(f"{len(cases)} cases by the tree's own programs", None)
         place.run(cases, "reference", None)
+        write_manifest(_judgeable(toolset, subjects, cases), toolset.directory)
         progress(f"{len(cases)} cases by native programs", None)
         place.run(cases, "out", toolset.directory)
         outcomes = compare(cases, f"{scratch}/reference", f"{scratch}/out")
@@ -94,6 +95,15 @@ def prove(
     judged = {each.tool.path: _judge(each, outcomes) for each in subjects}
     tools = tuple(judged.get(tool.path, tool) for tool in toolset.tools)
     return replace(toolset, tools=tools, corpus=corpus_version())
+
+
+def _judgeable(toolset: Toolset, subjects: list[Subject], cases: tuple[Case, ...]) -> Toolset:
+    """Leave out what no case judges and hence stays emulated: other programs start it."""
+    tested = {name for case in cases for name in case.tools}
+    untested = {
+        each.tool.path for each in subjects if each.tool.kind in _STRICT and each.key not in tested
+    }
+    return replace(toolset, tools=tuple(t for t in toolset.tools if t.path not in untested))
 
 
 def _subject(tool: Tool) -> Subject:
