@@ -30,7 +30,15 @@ def no_groups_left() -> Iterator[None]:
 
 
 def groups() -> list[str]:
+    """Return those of containers that began since this module was loaded."""
+    return [group for group in _all_groups() if group not in _OF_OTHERS]
+
+
+def _all_groups() -> list[str]:
     return glob.glob("/sys/fs/cgroup/**/xbuild-*", recursive=True)
+
+
+_OF_OTHERS = frozenset(_all_groups())
 
 
 @pytest.fixture
