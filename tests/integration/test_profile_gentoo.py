@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.gentoo import CHOST, MAKE_CONF, PACKAGES, PROFILE, install_portage, lay_out
+from tests.loopback import served
 from tests.runs import Kind, Runner, notes, write_program
 from xbuild.record import HostPath
 
@@ -18,6 +20,12 @@ RunnerOf = Callable[[Kind], Runner]
 
 EMERGE = "emerge --color n app-misc/hello; hello"
 FROM_BINARY = "; rm -r /usr/bin/hello /var/db/pkg/app-misc; emerge -q -K app-misc/hello; hello"
+SHARED = "PORTAGE_BINHOST=file:///srv/binpkgs"
+# The tests' tree has no wget, which Portage would fetch with.
+FETCH = (
+    "FETCHCOMMAND_HTTP=python3 -c 'import sys, urllib.request as r; r.urlretrieve(*sys.argv[1:])'"
+    " ${URI} ${DISTDIR}/${FILE}"
+)
 TIMEOUT_S = 600.0
 
 
@@ -99,6 +107,47 @@ def test_emerge(
     assert os.listdir(f"{tree}/var/tmp") == []
     assert not os.path.exists(f"{tree}/var/cache/binpkgs")
     _remove(runner, cache)
+
+
+def test_binary_packages_of_another_machine(
+    root: Runner, gentoo_of: Callable[..., HostPath]
+) -> None:
+    """One run builds; others, in trees and caches of their own, take it and compile nothing."""
+    home = HostPath(f"{root.user.home}/machines-{os.getpid()}")
+    tree = gentoo_of(root)
+    built = _emerge(root, tree, f"{home}/builder", "", "--setenv", "MAKEOPTS=-j7")
+    assert built.startswith("made with -j7 by portage ")
+    binhost = Path(_pkgdir(root, tree, f"{home}/builder"))
+    files = [path for path in binhost.rglob("*") if path.is_file()]
+    with served() as site:
+        site.files = {f"/{path.relative_to(binhost)}": path.read_bytes() for path in files}
+        for name, *options in (
+            ("server", "--setenv", f"PORTAGE_BINHOST={site.url}", "--setenv", FETCH),
+            ("directory", "--setenv", SHARED, "--bind-ro", f"{binhost}:/srv/binpkgs"),
+        ):
+            tree = gentoo_of(root)
+            assert not os.path.exists(_pkgdir(root, tree, f"{home}/{name}"))
+            assert _emerge(root, tree, f"{home}/{name}", "--getbinpkgonly", *options) == built
+        assert site.fetches("/app-misc/hello/hello-1.0-1.gpkg.tar") == 1
+    shutil.rmtree(home)
+
+
+def _emerge(runner: Runner, tree: HostPath, cache: str, how: str, *options: str) -> str:
+    """Emerge app-misc/hello, and return what it says."""
+    script = f"emerge -q --color n {how} app-misc/hello >&2; hello"
+    return runner.output(
+        *("--profile", "gentoo", *options, tree, "sh", "-ec", script),
+        env=runner.user.environment(XDG_CACHE_HOME=cache),
+        timeout_s=TIMEOUT_S,
+    )
+
+
+def _pkgdir(runner: Runner, tree: HostPath, cache: str) -> HostPath:
+    """Return the directory of this machine that a run's PKGDIR is."""
+    environment = runner.user.environment(XDG_CACHE_HOME=cache)
+    shown = runner.command("profile", "show", "gentoo", tree, env=environment).stdout
+    (line,) = (each for each in shown.splitlines() if ":/run/xbuild/portage/binpkgs:" in each)
+    return HostPath(line.partition(" = ")[2].partition(":")[0])
 
 
 def _remove(runner: Runner, cache: str) -> None:
