@@ -116,9 +116,3 @@ def test_dry_run_where_a_run_would_fail(single: Runner) -> None:
 def test_terminal_is_in_the_plan(root: Runner, open_terminal: Callable[..., object]) -> None:
     session = open_terminal(root.argv("--dry-run", root.tree("arm64"), "true"), user=root.user)
     session.expect_exact("on a terminal of its own")  # type: ignore[attr-defined]  # pexpect.spawn
-
-
-def test_json_goes_with_dry_run(root: Runner) -> None:
-    done = root.run("--json", root.tree("arm64"), "true")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert HostPath(json.loads(root.output("--json", "--dry-run", root.tree("arm64")))["target"])
