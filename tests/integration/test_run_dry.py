@@ -18,7 +18,6 @@ from xbuild.cli.options import parse
 from xbuild.cli.settings import build_request
 from xbuild.plan.explain import explain, to_json
 from xbuild.plan.make import plan_run
-from xbuild.record import HostPath
 
 Strace = Callable[..., list[str]]
 
