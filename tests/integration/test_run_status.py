@@ -68,7 +68,9 @@ def odd_tree(fresh_tree: Fresh, root: Runner) -> HostPath:
     write_program(f"{odd}/cut-off", whole[:-1])
     write_program(f"{odd}/truncated", whole[:70])
     write_program(f"{odd}/script-of-cut-off", "#!/odd/cut-off\n")
-    write_program(f"{odd}/foreign", tiny_program(arch_named("m68k"), b"x"))
+    known = tiny_program(arch_named("aarch64"), b"x")
+    ia64 = (50).to_bytes(2, "little")  # elf.h: EM_IA_64, which no qemu emulates for programs
+    write_program(f"{odd}/foreign", known[:18] + ia64 + known[20:])
     write_program(f"{odd}/windows", b"MZ" + bytes(510))
     os.mkdir(f"{odd}/directory")
     os.mkfifo(f"{odd}/fifo", 0o755)
@@ -88,7 +90,7 @@ def odd_tree(fresh_tree: Fresh, root: Runner) -> HostPath:
         ("cut-off", 126, "/odd/cut-off: it is cut off: it has "),
         ("truncated", 126, "cut off before the end of its program headers"),
         ("script-of-cut-off", 126, "Cannot execute /odd/cut-off: it is cut off"),
-        ("foreign", 126, "a program for m68k"),
+        ("foreign", 126, "a program for ia64"),
         ("windows", 126, "neither a program nor a script"),
         ("directory", 126, "it is a directory"),
         ("fifo", 126, "it is a FIFO"),
