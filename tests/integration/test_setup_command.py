@@ -218,7 +218,8 @@ def _on_other_host(xbuild_for: Xbuild, **variables: str) -> subprocess.Completed
         [*command, *inside],
         capture_output=True,
         text=True,
-        env={**os.environ, **variables},
+        # Not the tests' own: Portage is installed among their programs.
+        env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **variables},
         check=False,
     )
 
