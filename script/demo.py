@@ -68,8 +68,8 @@ def main() -> int:
         tree = compiler_tree(debian_name)
     except SourceError as error:
         say(f"NO TREE: {error.message}")
-        if isinstance(error, MirrorUnavailable) and error.is_offline:
-            say("There is no network. What works without one: a program of xbuild's own writing")
+        if isinstance(error, MirrorUnavailable) and error.is_lasting:
+            say("No packages can be had. What works without: a program of xbuild's own writing")
         else:
             say("What works without a mirror: a program of xbuild's own writing")
         return run_tiny_program(debian_name)

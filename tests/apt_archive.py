@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from email.utils import formatdate
 
@@ -19,13 +20,18 @@ def publish(
     signer: Signer,
     *,
     key: str,
+    codename: str = "",
+    universe: tuple[str, ...] = (),
     components: tuple[str, ...] = ("main", "universe"),
     architecture: str = "amd64",
 ) -> None:
-    """Put a suite at ``place`` of a site, with all packages in its first component."""
+    """Put a suite at ``place`` of a site, with ``debs`` in main and some in universe.
+
+    Those for updates have the ``codename`` of the suite that they are for.
+    """
     files: dict[str, bytes] = {}
     for component in components:
-        chosen = debs if component == components[0] else ()
+        chosen = {"main": debs, "universe": universe}.get(component, ())
         listed = "\n".join(_paragraph(deb) for deb in chosen).encode()
         files[f"{component}/binary-{architecture}/Packages"] = listed
     sums = "".join(
@@ -33,7 +39,7 @@ def publish(
         for name, content in files.items()
     )
     release = (
-        f"Origin: Ubuntu\nLabel: Ubuntu\nSuite: {suite}\nCodename: {suite}\n"
+        f"Origin: Ubuntu\nLabel: Ubuntu\nSuite: {suite}\nCodename: {codename or suite}\n"
         f"Date: {formatdate(usegmt=True)}\n"
         f"Architectures: {architecture}\nComponents: {' '.join(components)}\nSHA256:\n{sums}"
     )
@@ -41,14 +47,14 @@ def publish(
     for name, content in files.items():
         site.files[f"{above}/{name}"] = content
     site.files[f"{above}/InRelease"] = signer.sign_text(key, release.encode())
-    for deb in debs:
+    for deb in (*debs, *universe):
         with open(deb, "rb") as file:
             site.files[f"{place}/{_filename(deb)}"] = file.read()
 
 
 def _filename(deb: str) -> str:
     """Return where in the archive a package is: by a name without characters to be escaped."""
-    return f"pool/{os.path.basename(deb).partition('_')[0].replace('+', 'p')}.deb"
+    return f"pool/{re.sub('[^A-Za-z0-9._-]', '-', os.path.basename(deb))}"
 
 
 def _paragraph(deb: str) -> str:

@@ -120,11 +120,14 @@ class SourceError(XbuildError):
 
 
 class MirrorUnavailable(SourceError):
-    """The mirror cannot be reached, or does not serve what it lists."""
+    """The mirror cannot be reached, or does not serve what it lists.
 
-    def __init__(self, message: str, hint: str = "", *, is_offline: bool = False) -> None:
+    ``is_lasting`` where it is of no use to ask it again soon.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, is_lasting: bool = False) -> None:
         super().__init__(message, hint)
-        self.is_offline = is_offline
+        self.is_lasting = is_lasting
 
 
 class PackageUnavailable(SourceError):

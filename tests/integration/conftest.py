@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.bootstrap_archive import Maker, essential_packages, readable_keyring
 from tests.capability import require
 from tests.interpreters import Versions, fetch_versions
+from tests.loopback import Site, served
 from tests.native_trees import unpack_compiler_tree
+from tests.openpgp import Signer, signer
 from tests.runs import KINDS, Kind, Runner
 from tests.toolsets import NativeAs, NativeRunner
 from tests.trees import TreeStore
@@ -214,3 +217,46 @@ def place(reachable_directory: HostPath) -> Iterator[HostPath]:
 def compiler_path(place: HostPath) -> HostPath:
     """An arm64 tree with GCC, of the module's own."""
     return unpack_compiler_tree(HostPath(f"{place}/tree"))
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server that has nothing yet."""
+    with served() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def keys() -> Iterator[Signer]:
+    """Keys named good, other and old."""
+    with signer() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def debs_of() -> Callable[[str], tuple[str, ...]]:
+    """``debs_of("arm64")``: the packages that every tree has, looked for once."""
+    found: dict[str, tuple[str, ...]] = {}
+
+    def get(architecture: str) -> tuple[str, ...]:
+        if architecture not in found:
+            found[architecture] = essential_packages(architecture)
+        return found[architecture]
+
+    return get
+
+
+@pytest.fixture
+def maker_of(
+    keys: Signer, runner_of: Callable[[Kind], Runner], new_place: Callable[[User], HostPath]
+) -> Callable[[Kind], Maker]:
+    """``maker_of("range")``: that kind of person, who makes a tree of Ubuntu."""
+
+    def make(kind: Kind) -> Maker:
+        runner = runner_of(kind)
+        place = new_place(runner.user)
+        os.mkdir(f"{place}/own")
+        os.chown(f"{place}/own", runner.user.uid, runner.user.gid)
+        return Maker(runner, place, readable_keyring(keys, "good", place))
+
+    return make

@@ -8,13 +8,13 @@ import lzma
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.crafted import busybox, make_tar
-from tests.loopback import Fault, Site, served
-from tests.openpgp import Signer, signer
+from tests.loopback import Fault, Site
+from tests.openpgp import Signer
 from tests.release_mirrors import (
     LATEST,
     MINIROOTFS,
@@ -32,18 +32,6 @@ from xbuild.record import HostPath, Record
 SMALL = make_tar(busybox("arm64"))
 STAGE3_OF_IT = lzma.compress(SMALL, preset=0)
 MINIROOTFS_OF_IT = gzip.compress(SMALL, mtime=0)
-
-
-@pytest.fixture(scope="module")
-def keys() -> Iterator[Signer]:
-    with signer() as made:
-        yield made
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with served() as site:
-        yield site
 
 
 class Buyer(Record):

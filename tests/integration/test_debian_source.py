@@ -117,7 +117,7 @@ def test_unknown_package_is_named(tmp_path: os.PathLike[str], tree_store: TreeSt
     assert sorted(os.listdir(os.path.join(tmp_path, "debian"))) == ["lock", "pool"]
 
 
-def test_unreachable_mirror_is_said_to_be_offline(
+def test_unreachable_mirror_is_not_asked_again(
     tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(mirror.MIRROR_VARIABLE, "http://127.0.0.1:9/debian")
@@ -129,7 +129,7 @@ def test_unreachable_mirror_is_said_to_be_offline(
             cache=HostPath(os.fspath(tmp_path)),
             progress=lambda _text, _fraction: None,
         )
-    assert caught.value.is_offline
+    assert caught.value.is_lasting
 
 
 def test_failed_unpacking_leaves_nothing(tmp_path: os.PathLike[str]) -> None:

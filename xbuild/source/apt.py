@@ -36,6 +36,9 @@ _OFFLINE = (
 )
 _NO_ROOM = ("enough free space", "No space left on device", "Disk quota exceeded")
 _UNKNOWN_PACKAGE = re.compile(r"^E: (Unable to locate package .*|Package '.*' has no .*)$", re.M)
+_NO_SUCH_SUITE = "does not have a Release file"
+_NOT_FOUND = re.compile(r"^\s+404 ", re.MULTILINE)
+_OTHER_KEY = "NO_PUBKEY"
 _HOST_SETTINGS = re.compile(
     r"^Acquire::(?:https?::|ForceIPv[46] |Check-Date |Check-Valid-Until |Max-ValidTime ).*;$", re.M
 )
@@ -94,22 +97,28 @@ def persist(
 ) -> _Answer:
     """Return the first alternative's answer; ask again, with pauses, while all are unavailable.
 
-    Raises MirrorUnavailable, at once where none can be reached.
+    Raises MirrorUnavailable, at once where asking again is of no use.
     """
     for pause in (*RETRY_DELAYS_S, None):
-        failures = []
+        failures: list[MirrorUnavailable] = []
+        untold = ""
         for alternative in alternatives:
+            if untold:
+                progress(untold, None)
             try:
                 return ask(alternative)
             except MirrorUnavailable as error:
-                progress(error.message, None)
                 failures.append(error)
+                untold = error.message
             except PackageUnavailable as error:
                 # What the one before could not serve now may be more than this one ever has.
                 if not failures:
                     raise
-                progress(error.message, None)
-        if pause is None or all(failure.is_offline for failure in failures):
+                untold = error.message
+        is_over = pause is None or all(failure.is_lasting for failure in failures)
+        if not is_over or untold != failures[0].message:
+            progress(untold, None)
+        if is_over or pause is None:
             raise failures[0]
         progress(f"trying again in {pause:.0f} s", None)
         time.sleep(pause)
@@ -212,12 +221,17 @@ def explain_output(
         return SourceError(f"Cannot keep packages in {place}: {reason}", "make room there")
     if any(sign in output for sign in _OFFLINE):
         message = f"Cannot reach {archive}: {reason}"
-        return MirrorUnavailable(message, "check the network", is_offline=True)
+        return MirrorUnavailable(message, "check the network", is_lasting=True)
     hint = "a mirror in the middle of an update is usually whole again after some minutes"
-    if "does not have a Release file" in output:
-        hint = f"is that the suite's name? {hint}"
+    has_not = _NO_SUCH_SUITE in output and _NOT_FOUND.search(output) is not None
+    if _OTHER_KEY in output:
+        hint = "name a keyring with its key, where you trust that; else another mirror"
+    elif has_not:
+        hint = "is that the suite's name? has the mirror all of it, with updates? or name another"
     return MirrorUnavailable(
-        f"{archive[0].upper()}{archive[1:]} does not serve {what} ({action}): {reason}", hint
+        f"{archive[0].upper()}{archive[1:]} does not serve {what} ({action}): {reason}",
+        hint,
+        is_lasting=_OTHER_KEY in output or has_not,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.binary.arch import arch_named
 from xbuild.emulation.packages import package_command
-from xbuild.errors import EXIT_SIGNAL_BASE, HostUnable, MirrorUnavailable, SourceError
+from xbuild.errors import EXIT_SIGNAL_BASE, HostUnable, SourceError
 from xbuild.plan.emulate import way_for
 from xbuild.plan.host import Host
 from xbuild.plan.make import plan_tree
@@ -24,8 +24,9 @@ from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, replace
 from xbuild.sandbox.tap import Tap
 from xbuild.sandbox.tapped import TappedContainer
+from xbuild.source import ubuntu
 from xbuild.source.apt import Progress, explain_output, host_settings, persist
-from xbuild.source.mirror import Mirror, find_keyring, find_mirrors
+from xbuild.source.mirror import KEYRINGS, Mirror, find_keyring, find_mirrors
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_at_start
 
@@ -37,11 +38,18 @@ _HOST = HostPath("/")
 _INSIDE = "/mnt"
 _TREE = f"{_INSIDE}/tree"
 _SETTINGS = "host.conf"
-_IN_TREE = '"$1/etc/apt/apt.conf.d/00xbuild-create"'
+_SETTINGS_IN_TREE = '"$1/etc/apt/apt.conf.d/00xbuild-create"'
+_SOURCES = "sources.list"
 # mmdebstrap lets its children end in peace when it is told to end. The shell does not, and the
 # container ends with it.
 _AT_ONCE = ("sh", "-c", '"$@" & wait "$!"', "sh")
-_WITH_PACKAGES = ("extracting archives", "installing")
+_WITH_PACKAGES = "installing"
+# What a mirror is to blame for, whenever it shows.
+_OF_A_MIRROR = ("Unable to locate package", "Failed to fetch ", "Unable to fetch ")
+# mmdebstrap fetches what is besides the essential packages only when those are configured: minutes
+# later, where they are emulated. So it is fetched, and what does not exist is known, before.
+_FETCH_INCLUDED = """echo "I: downloading packages to include..." >&2
+env --chdir="$1" APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -q -y --download-only install """
 _SAID_BYTES = 1 << 20
 # Said for what a container is: it has no /dev/console, and a /proc of its own; and of apt's own
 # user, for whom the place of the new tree is closed.
@@ -50,7 +58,6 @@ _NO_NEWS = (
     *("mount: /mnt/tree/proc: permission denied", "more information after failed mount"),
     *("Download is performed unsandboxed", "Key is stored in legacy trusted.gpg keyring"),
 )
-_UBUNTU_KEYRING = HostPath("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
 
 def bootstrap(suite: Suite, place: HostPath, progress: Progress) -> tuple[str, ...]:
@@ -64,73 +71,63 @@ def bootstrap(suite: Suite, place: HostPath, progress: Progress) -> tuple[str, .
             f"Cannot make {suite.name}: mmdebstrap is not installed", package_command("mmdebstrap")
         )
 
-    def attempt(mirror: Mirror | None) -> tuple[str, ...]:
+    def attempt(mirror: Mirror) -> tuple[str, ...]:
         return _attempt(suite, mirror, place, progress)
 
     return persist(_mirrors(suite), attempt, progress)
 
 
-def _mirrors(suite: Suite) -> tuple[Mirror | None, ...]:
-    """Return the mirrors to try; None for what mmdebstrap knows by itself."""
-    if suite.mirror is not None:
-        return (Mirror(suite.mirror.rstrip("/"), _keyring_of(suite)),)
-    if suite.distribution == "ubuntu":
-        _keyring_of(suite)
-        return (None,)
-    return find_mirrors()
-
-
-def _keyring_of(suite: Suite) -> HostPath:
-    if suite.keyring is not None:
-        return suite.keyring
+def _mirrors(suite: Suite) -> tuple[Mirror, ...]:
+    """Return the mirrors to try. Raises MirrorUnavailable."""
     if suite.distribution == "debian":
-        return find_keyring()
-    if os.path.exists(_UBUNTU_KEYRING):
-        return _UBUNTU_KEYRING
-    raise MirrorUnavailable(
-        "Cannot check Ubuntu's signatures: this host has no Ubuntu archive keyring",
-        f"{package_command('ubuntu-keyring')}, or name one with --keyring",
+        if suite.mirror is None:
+            return find_mirrors(suite.keyring)
+        return (Mirror(suite.mirror.rstrip("/"), suite.keyring or find_keyring()),)
+    keyring = suite.keyring or ubuntu.find_keyring("--keyring")
+    archives = (
+        ubuntu.find_archives(suite.architecture)
+        if suite.mirror is None
+        else (suite.mirror.rstrip("/"),)
     )
+    return tuple(Mirror(uri, keyring, "Ubuntu", ubuntu.COMPONENTS) for uri in archives)
 
 
-def _attempt(
-    suite: Suite, mirror: Mirror | None, place: HostPath, progress: Progress
-) -> tuple[str, ...]:
+def _attempt(suite: Suite, mirror: Mirror, place: HostPath, progress: Progress) -> tuple[str, ...]:
     shutil.rmtree(f"{place}/tree", ignore_errors=True)
-    keyring = _copy_keyring(suite, place)
-    with open(f"{place}/{_SETTINGS}", "w", encoding="utf-8") as file:
-        file.write(host_settings())
-    command = _command(suite, mirror, keyring)
+    _write(f"{place}/{_SETTINGS}", host_settings())
+    # Keys that were named are for making the tree: in it, they would be at no such path.
+    kept = mirror.keyring if mirror.keyring in (ubuntu.KEYRING, *KEYRINGS) else ""
+    _write(f"{place}/{_SOURCES}", "\n".join((*_sources(suite, mirror, kept), "")))
+    keyring = _copy_keyring(mirror.keyring, place)
+    command = _command(suite, _sources(suite, mirror, keyring))
     stages = _Stages(suite, progress)
     status, said = _run(_request(command, place), suite, stages)
-    lines = said.decode("utf-8", "replace").splitlines()
-    telling = [line for line in lines if not any(sign in line for sign in _NO_NEWS)]
-    if status and stages.has_packages:
-        reason = "; ".join([line[3:] for line in telling if line.startswith("E: ")][:3])
-        raise SourceError(
-            f"Cannot make {suite.name} for {suite.architecture}: {stages.last} failed: {reason}",
-            "make room there" if "No space left" in said.decode("utf-8", "replace") else "",
-        )
+    text = said.decode("utf-8", "replace")
+    lines = [line for line in text.splitlines() if not any(sign in line for sign in _NO_NEWS)]
     if status:
-        raise explain_output(
-            "\n".join(telling),
-            what=f"{suite.name} for {suite.architecture}",
-            archive=f"the mirror {mirror.uri}" if mirror else "the mirror that mmdebstrap knows",
-            place=place,
-            action="mmdebstrap",
-        )
-    return tuple(line[3:] for line in telling if line.startswith("W: "))
+        raise _explain("\n".join(lines), suite, mirror, stages, place)
+    return tuple(line[3:] for line in lines if line.startswith("W: "))
 
 
-def _copy_keyring(suite: Suite, place: HostPath) -> str | None:
-    """Put keys that were named where the container sees them; return what they are called there."""
-    if suite.keyring is None:
-        return None
+def _explain(
+    said: str, suite: Suite, mirror: Mirror, stages: _Stages, place: HostPath
+) -> SourceError:
+    what = f"{suite.name} for {suite.architecture}"
+    if stages.has_packages and not any(sign in said for sign in _OF_A_MIRROR):
+        reason = "; ".join([line[3:] for line in said.splitlines() if line.startswith("E: ")][:3])
+        hint = "make room there" if "No space left" in said else ""
+        return SourceError(f"Cannot make {what}: {stages.last} failed: {reason}", hint)
+    archive = f"the mirror {mirror.uri}"
+    return explain_output(said, what=what, archive=archive, place=place, action="mmdebstrap")
+
+
+def _copy_keyring(keyring: HostPath, place: HostPath) -> str:
+    """Put keys where the container sees them; return what they are called there."""
     try:
-        with open(suite.keyring, "rb") as file:
+        with open(keyring, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise SourceError(f"Cannot read the keyring {suite.keyring}: {error.strerror}") from error
+        raise SourceError(f"Cannot read the keyring {keyring}: {error.strerror}") from error
     # apt goes by the name's ending (apt-secure(8)).
     name = "keyring.asc" if content.startswith(b"-----BEGIN") else "keyring.gpg"
     with open(f"{place}/{name}", "wb") as file:
@@ -139,26 +136,36 @@ def _copy_keyring(suite: Suite, place: HostPath) -> str | None:
     return f"{_INSIDE}/{name}"
 
 
-def _command(suite: Suite, mirror: Mirror | None, keyring: str | None) -> tuple[str, ...]:
-    settings = shlex.quote(f"{_INSIDE}/{_SETTINGS}")
-    command = [
+def _sources(suite: Suite, mirror: Mirror, keyring: str) -> tuple[str, ...]:
+    """Return the lines of sources.list(5), with the path of a keyring unless that is ""."""
+    signed_by = f"[signed-by={keyring}] " if keyring else ""
+    if suite.distribution == "ubuntu":
+        archives = ubuntu.sources_of(mirror.uri, suite.suite)
+    else:
+        archives = (ubuntu.Source(mirror.uri, suite.suite),)
+    return tuple(f"deb {signed_by}{a.uri} {a.suite} {mirror.components}" for a in archives)
+
+
+def _command(suite: Suite, sources: tuple[str, ...]) -> tuple[str, ...]:
+    settings, final = (shlex.quote(f"{_INSIDE}/{name}") for name in (_SETTINGS, _SOURCES))
+    return (
         *_AT_ONCE,
         *("mmdebstrap", "--mode=root", "--format=directory", "--skip=check/qemu"),
-        *("--skip=chroot/mount/sys", "--variant", suite.variant),
+        *("--skip=chroot/mount/sys", "--skip=check/signed-by", "--variant", suite.variant),
         f"--architectures={suite.architecture}",
-        f"--setup-hook=cp {settings} {_IN_TREE}",
-        f"--customize-hook=rm -f {_IN_TREE}",
-    ]
-    if suite.include:
-        command.append(f"--include={','.join(suite.include)}")
-    if keyring is not None:
-        command.append(f"--keyring={keyring}")
-    command += [suite.suite, _TREE]
-    if mirror is not None:
-        # Keys that were named are for making the tree: in it, they would be at no such path.
-        signed_by = f"[signed-by={mirror.keyring}] " if keyring is None else ""
-        command.append(f"deb {signed_by}{mirror.uri} {suite.suite} main")
-    return tuple(command)
+        f"--setup-hook=cp {settings} {_SETTINGS_IN_TREE}",
+        f"--customize-hook=rm -f {_SETTINGS_IN_TREE}",
+        f'--customize-hook=cp {final} "$1/etc/apt/sources.list"',
+        *_including(suite.include),
+        *(suite.suite, _TREE, *sources),
+    )
+
+
+def _including(packages: tuple[str, ...]) -> tuple[str, ...]:
+    if not packages:
+        return ()
+    fetch = f"{_FETCH_INCLUDED}{shlex.join(packages)}"
+    return (f"--include={','.join(packages)}", f"--extract-hook={fetch}")
 
 
 def _request(command: tuple[str, ...], place: HostPath) -> Request:
@@ -177,6 +184,11 @@ def _request(command: tuple[str, ...], place: HostPath) -> Request:
 def _proxies() -> tuple[tuple[str, str], ...]:
     names = ("http_proxy", "https_proxy", "no_proxy")
     return tuple((name, os.environ[name]) for name in names if name in os.environ)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _run(request: Request, suite: Suite, stages: _Stages) -> tuple[int, bytes]:

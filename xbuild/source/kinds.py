@@ -232,7 +232,8 @@ def _suite_of(distribution: Literal["debian", "ubuntu"]) -> Callable[[str, _Take
 
 def _check_suite(suite: Suite) -> None:
     if not _SUITE_NAME.fullmatch(suite.suite):
-        raise UsageError(f"{suite.suite!r} is no suite", f"such as {suite.distribution}:stable")
+        example = {"debian": "bookworm", "ubuntu": "noble"}[suite.distribution]
+        raise UsageError(f"{suite.suite!r} is no suite", f"such as {suite.distribution}:{example}")
     if suite.variant not in VARIANTS:
         raise UsageError(f"Unknown variant {suite.variant!r}", f"known are {', '.join(VARIANTS)}")
     for name in suite.include:

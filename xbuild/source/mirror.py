@@ -44,12 +44,13 @@ class Mirror(Record):
     components: str = "main"
 
 
-def find_mirrors() -> tuple[Mirror, ...]:
+def find_mirrors(keyring: HostPath | None = None) -> tuple[Mirror, ...]:
     """Return the mirrors to try, best first: named by environment, apt's sources, debootstrap.
 
-    Raises MirrorUnavailable when the host has no Debian keyring or names no Debian mirror.
+    Checked with Debian's keyring unless another is named. Raises MirrorUnavailable when the host
+    has none or names no Debian mirror.
     """
-    keyring = find_keyring()
+    keyring = keyring or find_keyring()
     named = os.environ.get(MIRROR_VARIABLE)
     uris = [named] if named else [*_mirrors_of_apt(), *_mirror_of_debootstrap(DEBOOTSTRAP)]
     if not uris:

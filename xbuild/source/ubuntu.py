@@ -1,4 +1,4 @@
-"""Where packages of an Ubuntu tree's suite come from, for a machine that need not be the tree's.
+"""Where packages of an Ubuntu suite come from, for an architecture that need not be the host's.
 
 Ubuntu keeps its architectures apart: those of PCs in one archive, all others in ``ubuntu-ports``.
 So the sources of an arm64 tree do not serve an amd64 host, and are led to those that do. A tree may
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 
+from xbuild.emulation.packages import package_command
 from xbuild.errors import MirrorUnavailable, TargetError
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.source.mirror import Mirror, listed_bases
@@ -19,10 +20,15 @@ MIRROR_VARIABLE = "XBUILD_UBUNTU_MIRROR"
 KEYRING_VARIABLE = "XBUILD_UBUNTU_KEYRING"
 KEYRING = HostPath("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
-_COMPONENTS = "main universe"
+COMPONENTS = "main restricted universe multiverse"
+"""What Ubuntu's own images have in their sources."""
+
+_COMPONENTS_FOR_TOOLS = "main universe"
 _OF_PCS = frozenset(("amd64", "i386"))
 _ARCHIVE, _PORTS = "ubuntu", "ubuntu-ports"
 _CENTRAL = re.compile(r"(?:[a-z0-9-]+\.)?(?:archive|security|ports)\.ubuntu\.com")
+_CENTRAL_ARCHIVE = f"http://archive.ubuntu.com/{_ARCHIVE}"
+_OF_SECURITY = f"http://security.ubuntu.com/{_ARCHIVE}"
 _URI = re.compile(r"https?://(?P<server>[A-Za-z0-9.:-]+)(?P<path>/[A-Za-z0-9._~%+/-]*)?")
 _SOURCES = GuestPath("/etc/apt/sources.list")
 _PARTS = GuestPath("/etc/apt/sources.list.d")
@@ -43,9 +49,9 @@ def find_ubuntu_mirrors(reader: TreeReader, codename: str, architecture: str) ->
     The one that the environment names, or the host's own where it is an Ubuntu, then the tree's.
     Raises MirrorUnavailable where there is none, or no key to check it by.
     """
-    keyring = _find_keyring()
-    named = os.environ.get(MIRROR_VARIABLE)
-    uris = (named.rstrip("/"),) if named else (*_of_host(), *_of_tree(reader, codename))
+    keyring = find_keyring()
+    named = _named_mirror()
+    uris = (named,) if named else (*_of_host(), *_of_tree(reader, codename))
     found = dict.fromkeys(each for uri in uris for each in archives_for(uri, architecture))
     if not found:
         raise MirrorUnavailable(
@@ -53,7 +59,31 @@ def find_ubuntu_mirrors(reader: TreeReader, codename: str, architecture: str) ->
             f" sources nor those of {reader.label} name an archive of it",
             f"set {MIRROR_VARIABLE} to a mirror's URL",
         )
-    return tuple(Mirror(uri, keyring, "Ubuntu", _COMPONENTS) for uri in found)
+    return tuple(Mirror(uri, keyring, "Ubuntu", _COMPONENTS_FOR_TOOLS) for uri in found)
+
+
+def find_archives(architecture: str) -> tuple[str, ...]:
+    """Return the archives to try for a new tree of an ``architecture``, Debian's name.
+
+    The one that the environment names, or the host's own where it is an Ubuntu, then Ubuntu's.
+    """
+    named = _named_mirror()
+    uris = (named,) if named else (*_of_host(), _CENTRAL_ARCHIVE)
+    return tuple(dict.fromkeys(each for uri in uris for each in archives_for(uri, architecture)))
+
+
+def sources_of(uri: str, codename: str) -> tuple[Source, ...]:
+    """Return what a tree of a suite has in its sources: the suite, its updates, those of security.
+
+    Ubuntu has a server of its own for security updates of PCs; any other archive carries them.
+    """
+    at_center = _CENTRAL.fullmatch(uri.partition("://")[2].partition("/")[0]) is not None
+    security = _OF_SECURITY if at_center and uri.endswith(f"/{_ARCHIVE}") else uri
+    return (
+        Source(uri, codename),
+        Source(uri, f"{codename}-updates"),
+        Source(security, f"{codename}-security"),
+    )
 
 
 def archives_for(uri: str, architecture: str) -> tuple[str, ...]:
@@ -102,8 +132,12 @@ def _parse_deb822(text: str) -> list[Source]:
     return found
 
 
+def _named_mirror() -> str:
+    return os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
+
+
 def _of_host() -> tuple[str, ...]:
-    bases = listed_bases(lambda suite: "-" not in suite)
+    bases = listed_bases(lambda suite: suite.endswith("-updates"))  # which no PPA has
     return tuple(uri for uri in bases if uri.rpartition("/")[2] in (_ARCHIVE, _PORTS))
 
 
@@ -123,13 +157,18 @@ def _of_tree(reader: TreeReader, codename: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(source.uri for source in found if source.suite == codename))
 
 
-def _find_keyring() -> HostPath:
+def find_keyring(option: str = KEYRING_VARIABLE) -> HostPath:
+    """Return the file with the keys of Ubuntu's archive; ``option`` is what names another one.
+
+    Raises MirrorUnavailable.
+    """
     named = os.environ.get(KEYRING_VARIABLE)
     keyring = HostPath(os.path.abspath(named)) if named else KEYRING
     if os.path.exists(keyring):
         return keyring
     raise MirrorUnavailable(
         f"Cannot check Ubuntu's signatures: {keyring} is not there",
-        "on Ubuntu, apt-get install ubuntu-keyring; elsewhere take that file from an Ubuntu that"
-        f" you trust, and name it with {KEYRING_VARIABLE}",
+        f"{package_command('ubuntu-keyring')} (Debian has it from 13 on); or take that file from an"
+        f" Ubuntu that you trust, and name it with {option}",
+        is_lasting=True,
     )

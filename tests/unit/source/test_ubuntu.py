@@ -12,7 +12,14 @@ from tests.crafted import make_tree
 from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath
 from xbuild.source import ubuntu
-from xbuild.source.ubuntu import Source, archives_for, find_ubuntu_mirrors, parse_sources
+from xbuild.source.ubuntu import (
+    Source,
+    archives_for,
+    find_archives,
+    find_ubuntu_mirrors,
+    parse_sources,
+    sources_of,
+)
 from xbuild.tree.resolve import DirectoryReader
 
 DEB822 = """\
@@ -166,3 +173,49 @@ def test_tree_s_own_keys_do_not_count(host: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MirrorUnavailable) as caught:
         _found(host, {keys: "a key", "etc/apt/sources.list": ONE_LINE})
     assert ubuntu.KEYRING_VARIABLE in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("amd64", "http://archive.ubuntu.com/ubuntu"),
+        ("i386", "http://archive.ubuntu.com/ubuntu"),
+        ("arm64", "http://ports.ubuntu.com/ubuntu-ports"),
+        ("riscv64", "http://ports.ubuntu.com/ubuntu-ports"),
+    ],
+)
+def test_new_trees_are_of_the_archive_of_their_architecture(
+    host: Path, architecture: str, expected: str
+) -> None:
+    """An archive of somebody's own packages on the host is none of Ubuntu's."""
+    (host / "answer").write_text("'http://ppa.example/me/ubuntu/dists/noble/InRelease' x 0\n")
+    assert find_archives(architecture) == (expected,)
+
+
+def test_new_trees_are_of_the_host_s_mirror_first(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host / "answer").write_text("'https://de.example/ubuntu/dists/jammy-updates/InRelease' x 0\n")
+    assert find_archives("arm64") == (
+        *("https://de.example/ubuntu-ports", "http://ports.ubuntu.com/ubuntu-ports"),
+    )
+    monkeypatch.setenv(ubuntu.MIRROR_VARIABLE, "http://mine.example/pub/ubuntu-ports/")
+    assert find_archives("amd64") == ("http://mine.example/pub/ubuntu",)
+
+
+@pytest.mark.parametrize(
+    ("archive", "security"),
+    [
+        ("http://archive.ubuntu.com/ubuntu", "http://security.ubuntu.com/ubuntu"),
+        ("https://de.archive.ubuntu.com/ubuntu", "http://security.ubuntu.com/ubuntu"),
+        ("http://ports.ubuntu.com/ubuntu-ports", "http://ports.ubuntu.com/ubuntu-ports"),
+        ("http://mirror.example/ubuntu", "http://mirror.example/ubuntu"),
+        ("http://127.0.0.1:8000/ubuntu", "http://127.0.0.1:8000/ubuntu"),
+    ],
+)
+def test_trees_have_updates_in_their_sources(archive: str, security: str) -> None:
+    assert sources_of(archive, "noble") == (
+        Source(archive, "noble"),
+        Source(archive, "noble-updates"),
+        Source(security, "noble-security"),
+    )
