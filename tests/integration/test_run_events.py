@@ -282,6 +282,26 @@ def test_bad_places_are_refused(root: Runner, said: str) -> None:
     assert said in done.stderr
 
 
+def test_a_named_pipe_waits_for_its_reader(root: Runner) -> None:
+    place = os.path.join(root.user.home, "events.pipe")
+    os.mkfifo(place)
+    with root.spawn(*words(root, place, "echo x; exit 5"), stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(f"note: waiting for somebody to read {place}")
+        with open(place, encoding="ascii") as pipe:
+            events = read_events(pipe.read())
+        assert (process.wait(60), events[-1]["status"]) == (5, 5)
+
+
+def test_a_named_pipe_that_nobody_reads_is_no_hang(root: Runner) -> None:
+    place = os.path.join(root.user.home, "unread.pipe")
+    os.mkfifo(place)
+    done = root.run(*words(root, place, "echo it ran"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Nobody reads the events of the named pipe {place}" in done.stderr
+    assert "hint: start the reader first" in done.stderr
+
+
 def test_a_full_disk(root: Runner) -> None:
     done = root.run(*words(root, "/dev/full", "echo x; exit 5"))
     assert (done.returncode, done.stdout) == (5, "x\n")

@@ -5,7 +5,6 @@ Off the start path: loaded for ``--events``, ``--json`` and ``--ci``.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from xbuild import __version__
 from xbuild.cli import ci_marks
+from xbuild.cli.event_place import TO_OUTPUT, open_place
 from xbuild.cli.explained import explained
 from xbuild.cli.output import note
 from xbuild.cli.run import may_be_explained
@@ -37,7 +37,6 @@ else:
     import _signal as signal
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
-_TO_OUTPUT = "-"
 
 
 class Reporting:
@@ -164,7 +163,7 @@ def with_output_seen(request: Request, parsed: Parsed) -> Request:
 
     Raises UsageError.
     """
-    takes_output = _place(parsed) in (_TO_OUTPUT, "1")
+    takes_output = _place(parsed) in (TO_OUTPUT, "1")
     return without_terminal(request) if takes_output else with_pipes(request)
 
 
@@ -174,8 +173,10 @@ def _place(parsed: Parsed) -> str | None:
     if parsed.flags & {"json", "dry_run"} != {"json"}:
         return place
     if place is not None:
-        raise UsageError("--json is --events -, so that there is no other --events")
-    return _TO_OUTPUT
+        raise UsageError(
+            "--json is --events -, so that there is no other --events", "leave one of the two out"
+        )
+    return TO_OUTPUT
 
 
 def run_reported(
@@ -215,34 +216,7 @@ def run_reported(
 
 def _open_events(parsed: Parsed) -> EventStream | None:
     place = _place(parsed)
-    return None if place is None else EventStream(Outlet(_descriptor(place)))
-
-
-def _descriptor(place: str) -> int:
-    if place == _TO_OUTPUT:
-        return 1
-    if place.isascii() and place.isdigit():
-        return _inherited(int(place[:9]))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY
-    try:
-        return os.open(place, flags, 0o644)
-    except OSError as error:
-        raise UsageError(f"Cannot write events to {place}: {error.strerror}") from error
-
-
-def _inherited(fd: int) -> int:
-    try:
-        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-    except OSError as error:
-        raise UsageError(
-            f"Cannot write events to descriptor {fd}: {error.strerror}",
-            "open it for xbuild, such as 3>events.jsonl in a shell; ./3 is a file of that name",
-        ) from error
-    if mode == os.O_RDONLY:
-        raise UsageError(f"Cannot write events to descriptor {fd}: it is open for reading")
-    if fd > 2:
-        os.set_inheritable(fd, False)
-    return fd
+    return None if place is None else EventStream(Outlet(open_place(place)))
 
 
 def _words(request: Request) -> str:
