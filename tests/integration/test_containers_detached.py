@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import OpenTerminal
 from tests.leftovers import descendants, left_since
 from tests.runs import Runner
+from xbuild.diagnosis.limits import limit_named
 
 Begin = Callable[..., str]
 
@@ -190,3 +191,42 @@ def test_help_says_what_a_command_is_for(root: Runner, command: str) -> None:
     done = root.command(command, "--help")
     assert done.returncode == 0
     assert f"Usage: xbuild {command}" in done.stdout
+
+
+CRASH = "sh -c 'kill -SEGV $$'; exit 1"
+KNOWN = "xbuild: known limit: "
+
+
+def test_a_failure_in_the_background_is_explained_in_the_log(runner: Runner, begin: Begin) -> None:
+    name = begin(runner, "start", CRASH)
+    runner.command("wait", name)  # it may be over already
+    shown = runner.command("logs", name).stdout
+    assert f"{KNOWN}{limit_named('crash').cause}\n seen: qemu: uncaught target signal 11" in shown
+
+
+def test_a_failure_of_what_joined_is_explained(runner: Runner, begin: Begin) -> None:
+    name = begin(runner, "hold")
+    by_signal = runner.command("exec", name, "sh", "-c", "kill -SEGV $$")
+    assert by_signal.returncode == 139
+    assert f"{KNOWN}{limit_named('crash').cause}" in by_signal.stderr
+    by_output = runner.command("exec", "--explain", name, "sh", "-c", f"echo said; {CRASH}")
+    assert (by_output.returncode, by_output.stdout) == (1, "said\n")
+    assert f"{KNOWN}{limit_named('crash').cause}" in by_output.stderr
+    assert " seen: qemu: uncaught target signal 11" in by_output.stderr
+
+
+def test_on_a_terminal_what_joined_is_explained_unasked(
+    root: Runner, begin: Begin, open_terminal: OpenTerminal
+) -> None:
+    name = begin(root, "hold", options=("--tmpfs", "/mnt:size=64k"))
+    full = "dd if=/dev/zero of=/mnt/x bs=64k count=2"
+    session = open_terminal([*root.xbuild, "exec", name, "sh", "-c", full], user=root.user)
+    session.expect_exact(f"known limit: {limit_named('tmpfs-full').cause}")  # of this container's
+    session.read()
+
+
+def test_a_success_of_what_joined_is_passed_on_whole(root: Runner, begin: Begin) -> None:
+    name = begin(root, "hold")
+    done = root.command("exec", "--explain", name, "sh", "-c", "seq 50000; seq 3 >&2")
+    assert (done.returncode, done.stderr) == (0, "1\n2\n3\n")
+    assert done.stdout == "".join(f"{n}\n" for n in range(1, 50001))

@@ -6,13 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 from xbuild.cli.options import OPTIONS, parse
+from xbuild.cli.output import note
 from xbuild.cli.places import guest_path
 from xbuild.cli.settings import environment_of
 from xbuild.errors import TargetError, UsageError
 from xbuild.plan.guest import Account, read_account
 from xbuild.record import GuestPath, replace
-from xbuild.sandbox.joining import Joining, join
+from xbuild.sandbox.asking import plan_of
+from xbuild.sandbox.joining import Joined, Joining, join
 from xbuild.sandbox.listing import find
+from xbuild.sandbox.tap import Tap
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import SHELLS
 
@@ -28,7 +31,7 @@ EPILOG = """\
 The command has what the container's own has: namespaces, environment, registry, limits. Without
 COMMAND a login shell starts. The exit status is as of xbuild run.
 """
-_KEYS = ("setenv", "env_file", "chdir", "user", "help")
+_KEYS = ("setenv", "env_file", "chdir", "user", "explain", "help")
 EXEC_OPTIONS = tuple(option for option in OPTIONS if option.key in _KEYS)
 
 
@@ -45,8 +48,24 @@ def main(arguments: list[str]) -> int:
         return 0
     if not parsed.target:
         raise UsageError("No container was named", f"{USAGE}; xbuild ps")
+    tap = Tap() if "explain" in parsed.flags else None
     with find(parsed.target) as handle:
-        return join(handle.running, _joining(parsed, handle.running))
+        joined = join(handle.running, _joining(parsed, handle.running), tap)
+        if joined.status:
+            _explain(handle.running, parsed.command, joined)
+    for text in () if tap is None else tap.losses():
+        note(text)
+    return joined.status
+
+
+def _explain(running: Running, command: tuple[str, ...], joined: Joined) -> None:
+    """Say what is known of a failure, as of the command of the container's own."""
+    from xbuild.cli.run import is_telling, tell_why  # only for a failure
+
+    if is_telling(command, joined.status, joined.last_output):
+        plan = plan_of(running)
+        if plan is not None:
+            tell_why(plan, joined.status, joined.last_output)
 
 
 def _joining(parsed: Parsed, running: Running) -> Joining:

@@ -121,10 +121,14 @@ def run_once(
     status = run(container)
     for text in container.remarks:
         note(text)
-    is_telling = container.last_output or status in _TELLING
-    if is_telling and may_be_explained(request.command, status):
+    if status and is_telling(request.command, status, container.last_output):
         tell(plan, status, container.last_output)
     return status
+
+
+def is_telling(command: tuple[str, ...], status: int, output: bytes) -> bool:
+    """Tell whether there is something to explain a failure by."""
+    return bool(output or status in _TELLING) and may_be_explained(command, status)
 
 
 def may_be_explained(command: tuple[str, ...], status: int) -> bool:

@@ -8,7 +8,7 @@ import click
 
 from xbuild.cli.options import OPTIONS, parse
 from xbuild.cli.output import note
-from xbuild.cli.run import plan_request, print_plan
+from xbuild.cli.run import is_telling, plan_request, print_plan, tell_why
 from xbuild.cli.settings import build_request
 from xbuild.cli.usage import build_command_of, print_help_of
 from xbuild.errors import UsageError
@@ -19,6 +19,7 @@ from xbuild.sandbox.detached import detach
 if TYPE_CHECKING:
     from xbuild.cli.options import Parsed
     from xbuild.plan.request import Request
+    from xbuild.plan.steps import Plan
 
 EPILOG = """\
 It ends when COMMAND does, or by xbuild stop. xbuild attach shows its console, xbuild logs what it
@@ -58,7 +59,12 @@ def start(parsed: Parsed, request: Request) -> int:
     plan = plan_request(request, remember=True)
     for text in plan.notes:
         note(text)
-    name = detach(plan)
+
+    def tell(plan: Plan, status: int, output: bytes) -> None:
+        if is_telling(request.command, status, output):
+            tell_why(plan, status, output)
+
+    name = detach(plan, tell)
     click.echo(name)
     if not request.held:
         note(f"its output is in {log_path(name)}")

@@ -301,7 +301,7 @@ def _process_one(stage: Stage, plan: Plan, lines: Lines, gates: tuple[Gate, Gate
         # Process 1 shares the guest's user namespace: not dumpable, so that the guest's root can
         # neither trace it nor read its environment, memory and descriptors (ptrace(2)).
         _linux.prctl(_linux.PR_SET_DUMPABLE, 0)
-        init.run(plan.command, stage, lines, index)
+        init.run(plan, stage, lines, index)
     except OSError as error:
         _fail(lines, index, error)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xbuild.sandbox.entry import Entry
 
 LOG_LIMIT = 64 << 20  # bytes; then it begins anew, and what was is kept as NAME.log.1
+_TAIL = 64 << 10  # bytes, for explaining a failure
 _RECENT = 4096  # bytes of output that somebody who attaches is shown first
 _PATIENCE_S = 10.0  # with somebody attached who does not read
 _POLL_MS = 1000
@@ -66,6 +67,15 @@ class Log:
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self._path, flags, 0o600)
+
+    def tail(self) -> bytes:
+        """Return the end of what was written; nothing where it cannot be read any more."""
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+                return file.read(_TAIL)
+        except OSError:
+            return b""
 
     def write(self, content: bytes) -> None:
         """Append; what the disk has no room for is lost, and the container goes on."""

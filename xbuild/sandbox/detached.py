@@ -16,19 +16,36 @@ if TYPE_CHECKING:
 
     from xbuild.plan.steps import Plan
     from xbuild.sandbox.assembly import Lines
-    from xbuild.sandbox.container import Watched
+    from xbuild.sandbox.cgroups import ControlGroups
+    from xbuild.sandbox.container import Watched, _Nothing
     from xbuild.sandbox.entry import Standing
+    from xbuild.sandbox.signals import Forwarding
     from xbuild.sandbox.terminal import Relay
+
+    Tell = Callable[[Plan, int, bytes], None]
 
 
 class DetachedContainer(Container):
-    """A run whose launcher is a process of its own, which calls ``begun`` with its name."""
+    """A run whose launcher is a process of its own, which calls ``begun`` with its name.
 
-    def __init__(self, plan: Plan, begun: Callable[[str], None]) -> None:
+    When the command fails, ``tell`` is called with what its log ends with, and writes there.
+    """
+
+    def __init__(self, plan: Plan, begun: Callable[[str], None], tell: Tell) -> None:
         super().__init__(plan)
+        self._tell = tell
         self._call_begun = begun
         self._begun: Callable[[], None] = lambda: None
         self._log: Log | None = None  # of all boots one
+
+    def _run_once(
+        self, forwarding: Forwarding, standing: Standing, groups: ControlGroups | _Nothing
+    ) -> int:
+        status = super()._run_once(forwarding, standing, groups)
+        if status and self._log is not None and self._plan.command.init is None:
+            # Before those who wait are told of the end: they look into the log then.
+            self._tell(self._plan, status, self._log.tail())
+        return status
 
     def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
         return Console(lambda: self._begun()) if terminal else None
@@ -63,16 +80,17 @@ class DetachedContainer(Container):
             begun()
 
 
-def detach(plan: Plan) -> str:
+def detach(plan: Plan, tell: Tell) -> str:
     """Start a container that outlives this process, and return its name once its command runs.
 
-    Raises what Container.run does, and SetupFailed where its log cannot be written.
+    ``tell`` is called in its launcher where the command fails. Raises what Container.run does, and
+    SetupFailed where its log cannot be written.
     """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _be_launcher(plan, writing)
+        _be_launcher(plan, tell, writing)
     os.close(writing)
     with open(reading, "rb") as pipe:
         answer = _receive(pipe)
@@ -103,7 +121,7 @@ def _receive(pipe: BinaryIO) -> tuple[Any, ...]:
     return answer
 
 
-def _be_launcher(plan: Plan, writing: int) -> None:
+def _be_launcher(plan: Plan, tell: Tell, writing: int) -> None:
     status = EXIT_FAILED
     try:
         os.setsid()
@@ -115,7 +133,7 @@ def _be_launcher(plan: Plan, writing: int) -> None:
         def begun(name: str) -> None:
             _send(writing, ("begun", name))
 
-        status = DetachedContainer(plan, begun).run()
+        status = DetachedContainer(plan, begun, tell).run()
     except XbuildError as error:
         status = error.exit_status
         try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import signal
     from typing import NoReturn
 
-    from xbuild.plan.steps import Exec
+    from xbuild.plan.steps import Exec, Plan
     from xbuild.sandbox.assembly import Lines
     from xbuild.sandbox.disks import AttachedDisk
     from xbuild.sandbox.guest_init import GuestInit
@@ -41,7 +41,7 @@ def wait_for(pid: int) -> int:
     return exit_status_of(os.waitpid(pid, 0)[1])
 
 
-def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
+def run(plan: Plan, stage: Stage, lines: Lines, index: int) -> NoReturn:
     """Start the command, then be its init until it ends. Never returns."""
     reporting = set(lines.reports.descriptors())
     lock, control = (-1, -1) if lines.handover is None else lines.handover.take()
@@ -50,7 +50,8 @@ def run(command: Exec, stage: Stage, lines: Lines, index: int) -> NoReturn:
     waiting = () if guest is None else guest.descriptors()
     close_all_but({*kept, *reporting, *waiting, *lines.outputs, *_descriptors_of(lines)})
     signals.hold_back_for_init()
-    service = Service(control, command)
+    command = plan.command
+    service = Service(control, plan)
     child = 0 if command.is_only_held else _start(command, guest, lines, index)
     close_all_but({*_descriptors_of(lines), *kept, *waiting})
     _linux.prctl_name(b"xbuild-init")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from xbuild.sandbox.listing import Running
+    from xbuild.sandbox.tap import Tap
 
 _KILLED = 128 + signal.SIGKILL
 _ANSWER_BYTES = 4096
@@ -53,8 +54,15 @@ class Joining(Record):
         return marshal.dumps(tuple(getattr(self, name) for name in self.__match_args__))
 
 
-def join(running: Running, joining: Joining) -> int:
-    """Run a command in a container and return its exit status, as Container.run does.
+class Joined(Record):
+    """How it ended, and the last that it wrote, where a terminal or a tap has shown it to us."""
+
+    status: int
+    last_output: bytes = b""
+
+
+def join(running: Running, joining: Joining, tap: Tap | None = None) -> Joined:
+    """Run a command in a container, as Container.run does; ``tap`` sees what it writes.
 
     Raises ContainerFailed where the container does not take it, CommandNotFound and
     CommandNotExecutable.
@@ -66,15 +74,30 @@ def join(running: Running, joining: Joining) -> int:
     with connection:
         relay = Relay(joining.terminal) if joining.terminal else None
         primary, path = (-1, "") if relay is None else _new_terminal(running, connection, relay)
-        _start(running, connection, joining, path)
+        _start(running, connection, joining, path, tap)
         with Forwarding() as forwarding:
             forwarding.begin_by(lambda number: _send(connection, ("signal", number)))
-            if relay is not None:
-                _wake_on(connection)
-                relay.run_on(primary, lambda: _is_ready(connection))
-                relay.close()
+            last_output = _relay(connection, relay, primary, tap)
             answer = _answer(connection)
-    return int(answer[1]) if answer[:1] == ("status",) else _KILLED
+    return Joined(int(answer[1]) if answer[:1] == ("status",) else _KILLED, last_output)
+
+
+def _relay(connection: socket.socket, relay: Relay | None, primary: int, tap: Tap | None) -> bytes:
+    """Pass on what is written until the command has ended; return the last of it."""
+    if relay is None and tap is None:
+        return b""
+    last_output = b""
+    _wake_on(connection)
+    if relay is not None:
+        relay.tap = tap
+        relay.run_on(primary, lambda: _is_ready(connection))
+        last_output = relay.last_output()
+        relay.close()
+    if tap is None:
+        return last_output
+    tap.run(lambda: _is_ready(connection))
+    tap.close()
+    return tap.tail()
 
 
 def _new_terminal(running: Running, connection: socket.socket, relay: Relay) -> tuple[int, str]:
@@ -99,13 +122,20 @@ def _new_terminal(running: Running, connection: socket.socket, relay: Relay) -> 
             raise _gone(running)
 
 
-def _start(running: Running, connection: socket.socket, joining: Joining, path: str) -> None:
+def _start(
+    running: Running, connection: socket.socket, joining: Joining, path: str, tap: Tap | None
+) -> None:
     reports = Reports()
+    command = _as_plan(running, joining).command
+    outputs = (-1, -1) if tap is None else tap.open(command)
     with open(os.memfd_create("joining"), "wb") as file:
         file.write(joining.marshalled())
         file.flush()
-        descriptors = [file.fileno(), *reports.descriptors(), 0, 1, 2]
+        standard = (0, *(n if fd < 0 else fd for n, fd in enumerate(outputs, 1)))
+        descriptors = [file.fileno(), *reports.descriptors(), *standard]
         socket.send_fds(connection, [marshal.dumps(("start", path))], descriptors)
+    for fd in {*outputs} - {-1}:
+        os.close(fd)
     reports.close_sender()
     if not reports.wait(_PATIENCE_S):
         raise _deaf(running)
@@ -127,7 +157,8 @@ def _as_plan(running: Running, joining: Joining) -> Plan:
     """Return what failed as a plan of one step, which a report can point to."""
     directory = joining.directory or GuestPath("/")
     environment = (("PATH", DEFAULT_PATH), *joining.environment)
-    return Plan(running.tree, (Exec(joining.argv, environment, directory),))
+    piped = tuple(number for number in (1, 2) if number not in joining.terminal)
+    return Plan(running.tree, (Exec(joining.argv, environment, directory, piped=piped),))
 
 
 def _gone(running: Running) -> ContainerFailed:

@@ -11,6 +11,8 @@ One connection is one command. Messages are marshalled tuples: ``("terminal",)``
 comes with a file of the fields of ``joining.Joining``, the sending end of a Reports pipe and
 descriptors 0, 1 and 2; ``("signal", NUMBER)`` may follow. ``("failed", ERRNO)`` or
 ``("status", NUMBER)`` ends it. If the connection is lost, so is the command's process group.
+``("plan",)`` comes with a file, to which the container's plan is written, and is answered by
+``("plan",)``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import marshal
 import os
 from _struct import pack
 
-from xbuild.record import replace
+from xbuild.record import Record, replace
 from xbuild.sandbox import _linux, _unix, signals
 from xbuild.sandbox.channel import Report
 from xbuild.sandbox.command import become
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import signal
     from typing import Any, NoReturn
 
-    from xbuild.plan.steps import Exec
+    from xbuild.plan.steps import Plan
 else:
     import _signal as signal  # signal itself imports enum
 
@@ -65,9 +67,9 @@ class _ReportPipe:
 class Service:
     """The commands that joined, by the connection of each. ``control`` is -1 where nobody can."""
 
-    def __init__(self, control: int, command: Exec) -> None:
+    def __init__(self, control: int, plan: Plan) -> None:
         self._control = control
-        self._command = command
+        self._plan = plan
         self._guests: dict[int, _Guest] = {}
 
     def begin(self) -> None:
@@ -118,6 +120,8 @@ class Service:
                     self._open_terminal(connection, guest)
                 case ("start", str(terminal)) if len(descriptors) == _EXPECTED:
                     self._start(connection, guest, terminal, descriptors)
+                case ("plan",) if len(descriptors) == 1:
+                    self._tell_plan(connection, descriptors[0])
                 case ("signal", int(number)) if guest.pid:
                     signals.send_as_terminal(guest.pid, number)
                 case ("signal", _):
@@ -130,7 +134,7 @@ class Service:
         return connection in self._guests
 
     def _answer(
-        self, connection: int, answer: tuple[str, int | str | None], *descriptors: int
+        self, connection: int, answer: tuple[str | int | None, ...], *descriptors: int
     ) -> None:
         try:
             _unix.send(connection, marshal.dumps(answer), descriptors)
@@ -144,6 +148,14 @@ class Service:
             os.close(guest.inside)
         if guest.pid:
             signals.send(-guest.pid, signal.SIGKILL)
+
+    def _tell_plan(self, connection: int, file: int) -> None:
+        try:
+            os.write(file, marshal.dumps(_plain(self._plan)))
+        except OSError as error:
+            self._answer(connection, ("failed", error.errno))
+            return
+        self._answer(connection, ("plan",))
 
     def _open_terminal(self, connection: int, guest: _Guest) -> None:
         try:
@@ -176,7 +188,7 @@ class Service:
         """Become a command that joins, in a child of process 1."""
         for number, fd in enumerate(descriptors[2:]):
             os.dup2(fd, number)
-        command = self._command
+        command = self._plan.command
         argv, environment, directory, fallback, account, on_terminal = fields
         uid, gid, groups = account or (command.uid, command.gid, command.groups or ())
         command = replace(
@@ -193,3 +205,11 @@ class Service:
             init=None,
         )
         become(command, _ReportPipe(descriptors[1]), 0, terminal or None)
+
+
+def _plain(value: object) -> Any:  # Any: what marshal takes
+    """Return a record, and those in it, as tuples: ``asking`` makes records of them again."""
+    if isinstance(value, Record):
+        fields = tuple(_plain(getattr(value, name)) for name in value.__match_args__)
+        return (type(value).__module__, type(value).__name__, fields)
+    return tuple(_plain(each) for each in value) if isinstance(value, tuple) else value
