@@ -230,3 +230,30 @@ def test_a_success_of_what_joined_is_passed_on_whole(root: Runner, begin: Begin)
     done = root.command("exec", "--explain", name, "sh", "-c", "seq 50000; seq 3 >&2")
     assert (done.returncode, done.stderr) == (0, "1\n2\n3\n")
     assert done.stdout == "".join(f"{n}\n" for n in range(1, 50001))
+
+
+NOT_DETACHED = {
+    "No such option: --retry\nhint: --retry is an option of xbuild run": ("--retry",),
+    "No such option: --certify\nhint: --certify is an option of xbuild run": ("--certify",),
+    "--json goes with --dry-run": ("--json",),
+    "--distcc and --jobs-from are for trees": ("--ccache", "--bind", "/etc"),
+    "No set of native tools was prepared": ("--distcc", "127.0.0.1"),
+    "Cannot read the hosts in /no/such": ("--jobs-from=/no/such",),
+}
+
+
+@pytest.mark.parametrize("verb", ["start", "hold"])
+@pytest.mark.parametrize("said", NOT_DETACHED)
+def test_what_nobody_waits_for_is_refused_or_done(root: Runner, verb: str, said: str) -> None:
+    tree = "/etc/passwd" if "for trees" in said else root.tree("arm64")
+    command = ("true",) if verb == "start" else ()
+    done = root.command(verb, "--name", "never", *NOT_DETACHED[said], tree, *command)
+    assert done.returncode in (2, 125)
+    assert said in done.stderr
+    assert "hint: " in done.stderr
+
+
+def test_what_a_profile_says_for_runs_is_left_out_with_a_word(root: Runner) -> None:
+    done = root.command("start", "--dry-run", "--profile", "ci", root.tree("arm64"), "true")
+    left_out = [line for line in done.stderr.splitlines() if "left out by xbuild start" in line]
+    assert [line.split()[1] for line in left_out] == ["console", "ci"]

@@ -69,10 +69,11 @@ def test_fifty_ephemeral_ones_leave_the_tree_alone(
 
 def test_exclusive_is_refused_while_others_use_the_tree(runner: Runner, begin: Begin) -> None:
     process = begin(runner, runner.tree("arm64"))
-    done = runner.run("--exclusive", runner.tree("arm64"), "true")
-    assert done.returncode == 125
-    assert "cannot be had alone" in done.stderr
-    assert f"(process {process.pid})" in done.stderr
+    for more in ((), ("--ephemeral",)):
+        done = runner.run("--exclusive", *more, runner.tree("arm64"), "true")
+        assert done.returncode == 125
+        assert "cannot be had alone" in done.stderr
+        assert f"(process {process.pid})" in done.stderr
     process.terminate()
     process.wait(10)
     assert runner.run("--exclusive", runner.tree("arm64"), "true").returncode == 0

@@ -23,7 +23,11 @@ def with_ids(request: Request, parsed: Parsed) -> Request:
     uids = tuple(id_range(text) for text in parsed.many("uid_map"))
     gids = tuple(id_range(text) for text in parsed.many("gid_map"))
     if not uids:
-        raise UsageError("--gid-map goes with --uid-map")
+        raise UsageError("--gid-map goes with --uid-map", "--uid-map alone is for groups as well")
+    if parsed.one("private_users") == "identity":
+        raise UsageError(
+            "--private-users identity is a map of its own, and --uid-map another", "say one of them"
+        )
     return replace(request, uid_map=uids, gid_map=gids)
 
 

@@ -355,6 +355,8 @@ def check_choice(option: Option, value: str) -> None:
 def _suggestion(name: str, options: tuple[Option, ...]) -> str:
     import difflib  # only for a mistake
 
+    if any(name in option.names for option in OPTIONS):
+        return f"{name} is an option of xbuild run"
     known = [n for option in options for n in option.names]
     close = difflib.get_close_matches(name, known, 1)
     return f"did you mean {close[0]}?" if close else "--help lists the options"

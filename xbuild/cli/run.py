@@ -50,21 +50,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if not parsed.target:
         raise UsageError("No tree was named", f"{USAGE}; xbuild run --help")
-    request = build_request(parsed)
-    for text in parsed.notes:
-        note(text)
-    has_frontends = parsed.values.keys() & _FRONTENDS
-    if has_frontends:
-        from xbuild.cli.frontends import (  # off the start path
-            check_frontends,
-            frontends_of,
-            with_frontends,
-        )
-
-        frontends = frontends_of(parsed)
-        request, notes = with_frontends(request, frontends)
-        for text in notes:
-            note(text)
+    request, decide = asked_for(parsed)
     if "cache_key" in parsed.flags:
         from xbuild.cli.cache_key import key_of  # off the start path
 
@@ -82,6 +68,35 @@ def main(arguments: list[str]) -> int:
     if "dry_run" in parsed.flags:
         return print_plan(request, parsed)
 
+    run = _run_certified if "certify" in parsed.flags else Container.run
+    if "retry" in parsed.flags:
+        from xbuild.cli.retry import climb  # off the start path
+
+        return climb(request, parsed, decide, run)
+    return run_once(request, parsed, decide, run)
+
+
+def asked_for(parsed: Parsed) -> tuple[Request, Decide]:
+    """Return what a command line asks for, and what makes a plan of that or of one like it.
+
+    Writes notes. Raises XbuildError subclasses.
+    """
+    request = build_request(parsed)
+    for text in parsed.notes:
+        note(text)
+    has_frontends = parsed.values.keys() & _FRONTENDS
+    if has_frontends:
+        from xbuild.cli.frontends import (  # off the start path
+            check_frontends,
+            frontends_of,
+            with_frontends,
+        )
+
+        frontends = frontends_of(parsed)
+        request, notes = with_frontends(request, frontends)
+        for text in notes:
+            note(text)
+
     def decide(request: Request) -> Plan:
         plan = plan_request(request, remember=True)
         if has_frontends:
@@ -90,12 +105,7 @@ def main(arguments: list[str]) -> int:
             note(text)
         return plan
 
-    run = _run_certified if "certify" in parsed.flags else Container.run
-    if "retry" in parsed.flags:
-        from xbuild.cli.retry import climb  # off the start path
-
-        return climb(request, parsed, decide, run)
-    return run_once(request, parsed, decide, run)
+    return request, decide
 
 
 def tell_why(plan: Plan, status: int, output: bytes) -> None:

@@ -44,7 +44,17 @@ def build_request(parsed: Parsed) -> Request:
         from xbuild.cli.merge import merge_profiles
 
         merge_profiles(parsed, profiles)
+    elif _is_without_end(parsed):
+        parsed.notes = ("--kill-timeout counts with --timeout, --idle-timeout and --boot alone",)
     return request_of(parsed)
+
+
+def _is_without_end(parsed: Parsed) -> bool:
+    """Tell whether it is said how a run is ended, and nothing ends it."""
+    said = parsed.values
+    if "kill_timeout" not in said:
+        return False
+    return "timeout" not in said and "idle_timeout" not in said and "boot" not in parsed.flags
 
 
 def request_of(parsed: Parsed) -> Request:

@@ -8,8 +8,7 @@ import click
 
 from xbuild.cli.options import OPTIONS, parse
 from xbuild.cli.output import note
-from xbuild.cli.run import is_telling, plan_request, print_plan, tell_why
-from xbuild.cli.settings import build_request
+from xbuild.cli.run import asked_for, is_telling, print_plan, tell_why
 from xbuild.cli.usage import build_command_of, print_help_of
 from xbuild.errors import UsageError
 from xbuild.record import replace
@@ -17,7 +16,10 @@ from xbuild.sandbox.console import log_path
 from xbuild.sandbox.detached import detach
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xbuild.cli.options import Parsed
+    from xbuild.cli.run import Decide
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Plan
 
@@ -26,7 +28,8 @@ It ends when COMMAND does, or by xbuild stop. xbuild attach shows its console, x
 wrote, xbuild exec joins it. The name is printed.
 """
 SUMMARY = "Start COMMAND in the root filesystem TREE, detached, with its output in a log."
-_NOT_DETACHED = ("certify", "console", "events", "ci", "cache_key")
+_NOT_DETACHED = ("certify", "console", "events", "ci", "cache_key", "retry")
+_AS_WITHOUT = (("console", "auto"), ("ci", "off"))
 START_OPTIONS = tuple(option for option in OPTIONS if option.key not in _NOT_DETACHED)
 
 
@@ -36,29 +39,44 @@ def main(arguments: list[str]) -> int:
     if "help" in parsed.flags:
         print_help_of(build_command())
         return 0
-    return start(parsed, _detached(_request(parsed, "start"), terminal=(0, 1, 2)))
+    request, decide = _asked_for(parsed, "start")
+    return start(parsed, _detached(request, terminal=(0, 1, 2)), decide)
 
 
-def _request(parsed: Parsed, command: str) -> Request:
+def _asked_for(parsed: Parsed, command: str) -> tuple[Request, Decide]:
     if not parsed.target:
         raise UsageError("No tree was named", f"xbuild {command} --help")
-    request = build_request(parsed)
-    for text in parsed.notes:
+    if parsed.flags & {"json", "dry_run"} == {"json"}:
+        raise UsageError(
+            f"--json goes with --dry-run: xbuild {command} tells of no events", "xbuild run does"
+        )
+    asked = asked_for(parsed)
+    for text in _left_out(parsed, command):
         note(text)
-    return request
+    return asked
+
+
+def _left_out(parsed: Parsed, command: str) -> Iterator[str]:
+    """Yield what profiles ask for that is for a run which somebody waits for."""
+    if not parsed.profiled:
+        return
+    from xbuild.cli.merge import settings_said  # loaded before, by the profile
+
+    for said in settings_said(parsed):
+        if said.key in _NOT_DETACHED and (said.key, said.value) not in _AS_WITHOUT:
+            setting = f"{said.key} = {said.value} of {said.origin}"
+            yield f"{setting} is for xbuild run, and left out by xbuild {command}"
 
 
 def _detached(request: Request, *, terminal: tuple[int, ...]) -> Request:
     return replace(request, detached=True, terminal=terminal, piped=())
 
 
-def start(parsed: Parsed, request: Request) -> int:
+def start(parsed: Parsed, request: Request, decide: Decide) -> int:
     """Start what was asked for and print its name, or print the plan."""
     if "dry_run" in parsed.flags:
         return print_plan(request, parsed)
-    plan = plan_request(request, remember=True)
-    for text in plan.notes:
-        note(text)
+    plan = decide(request)
 
     def tell(plan: Plan, status: int, output: bytes) -> None:
         if is_telling(request.command, status, output):
@@ -75,8 +93,9 @@ def hold(parsed: Parsed) -> int:
     """Start a container without a command. Raises XbuildError subclasses."""
     if parsed.command:
         raise UsageError("A container that is held has no command", "xbuild start has one")
-    request = _request(parsed, "hold")
-    return start(parsed, replace(_detached(request, terminal=()), held=True, command=()))
+    request, decide = _asked_for(parsed, "hold")
+    held = replace(_detached(request, terminal=()), held=True, command=())
+    return start(parsed, held, decide)
 
 
 def build_command() -> click.Command:

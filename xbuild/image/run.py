@@ -45,7 +45,15 @@ def plan_image_run(request: Request, *, remember: bool, progress: Progress | Non
     """
     leaves_alone = request.read_only or request.ephemeral
     if request.fsck and leaves_alone:
-        raise UsageError("--fsck repairs, which --read-only and --ephemeral do not allow")
+        raise UsageError(
+            "--fsck repairs, which --read-only and --ephemeral do not allow",
+            "first xbuild run --fsck IMAGE true",
+        )
+    if request.exclusive and leaves_alone:
+        raise UsageError(
+            f"--exclusive: {request.target} is not written, and others may read it meanwhile",
+            "leave it out; without --read-only and --ephemeral a run has an image alone anyway",
+        )
     host = Host.probe()
     source = provide_source(
         request.target, writes=not leaves_alone, keep=remember, progress=progress

@@ -44,7 +44,10 @@ def _read(path: str) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"Cannot read the hosts in {path}: {reason}") from error
+        raise UsageError(
+            f"Cannot read the hosts in {path}: {reason}",
+            "a file with lines HOST[:PORT][/N], or --distcc HOST[:PORT][/N],...",
+        ) from error
 
 
 def parse_hosts(text: str, origin: str) -> Hosts:

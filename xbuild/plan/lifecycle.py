@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 
 def lifecycle_steps(request: Request, *, is_image: bool) -> Iterator[Lifecycle]:
     """Yield what the launcher does first."""
-    if not request.ephemeral and not is_image:
+    if (request.exclusive or not request.ephemeral) and not is_image:
         yield LockTree(request.target, request.exclusive)
     yield Enlist(
         request.name or default_name(request.target),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.cli.options import parse
+from xbuild.cli.options import OPTIONS, Option, parse
 from xbuild.cli.places import split_colons
 from xbuild.cli.settings import build_request
 from xbuild.errors import UsageError
@@ -187,3 +187,69 @@ def test_target_is_made_absolute_and_free_of_links(
     os.symlink("tree", f"{tmp_path}/link")
     monkeypatch.chdir(tmp_path)
     assert build_request(parse(["link/"])).target == os.path.realpath(f"{tmp_path}/tree")
+
+
+# A value for each option whose value is not free; none of these may be what is so anyway.
+SAMPLES = {
+    "bind": "/a:/b",
+    "bind_ro": "/a:/b",
+    "tmpfs": "/a",
+    "overlay": "/a:/b:/c",
+    "overlay_ro": "/a:/b:/c",
+    "copy_in": "/a:/b",
+    "copy_out": "/a:/b",
+    "inaccessible": "/a",
+    "setenv": "A=b",
+    "env_file": "/etc/os-release",
+    "chdir": "/a",
+    "persist": "/a",
+    "volatile": "yes",
+    "network": "none",
+    "port": "8080",
+    "native": "fast",
+    "binfmt": "host",
+    "private_users": "identity",
+    "memory": "1G",
+    "cpus": "2",
+    "pids": "9",
+    "io_weight": "7",
+    "capability": "sys_admin",
+    "drop_capability": "all",
+    "seccomp": "off",
+    "console": "pipe",
+    "timeout": "5",
+    "idle_timeout": "5",
+    "kill_timeout": "5",
+    "uid_map": "0:100000:65536",
+    "interpreter": "/a",
+}
+WITH_BOOT = {"link_journal": "host", "register": "yes", "kill_signal": "TERM"}
+# Not of the container, but of how it is run and told of: cli.run and cli.start see to them.
+OF_THE_RUN = {
+    *("ccache", "distcc", "jobs_from", "ci", "events", "explain", "retry", "certify"),
+    *("cache_key", "dry_run", "json", "help", "profile", "no_settings"),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.key)
+def test_no_option_is_taken_and_forgotten(option: Option) -> None:
+    if option.key in OF_THE_RUN or option.key == "gid_map":  # which goes with --uid-map
+        return
+    with_it = ["--boot"] if option.key in WITH_BOOT else []
+    value = (SAMPLES | WITH_BOOT).get(option.key, "3")
+    word = option.names[0] if option.takes == "nothing" else f"{option.names[0]}={value}"
+    assert request_of(*with_it, word) != request_of(*with_it)
+
+
+def test_options_that_say_different_things_of_one() -> None:
+    with pytest.raises(UsageError, match="is a map of its own"):
+        request_of("--private-users", "identity", "--uid-map", "0:100000:65536")
+
+
+def test_kill_timeout_of_a_run_that_nothing_ends_is_noted() -> None:
+    parsed = parse(["--kill-timeout", "5", "/tree"])
+    build_request(parsed)
+    assert parsed.notes
+    parsed = parse(["--kill-timeout", "5", "--timeout", "5", "/tree"])
+    build_request(parsed)
+    assert not parsed.notes
