@@ -18,6 +18,7 @@ from tests.users import User
 from xbuild.record import Record
 
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
+_COMMAND = re.compile(r"::([\w-]+)(?: [^:]*)?::(.*)|.*##\[([\w-]+)[^\]]*\](.*)")
 _CONDITION = re.compile(r"(inputs\.[\w-]+) != ''")
 Document = dict[str, Any]  # Any: what YAML holds
 
@@ -113,6 +114,23 @@ class GitHubRunner:
     def _read(self, name: str) -> str:
         with open(self._files[name], encoding="utf-8") as file:
             return file.read()
+
+
+def obeyed_commands(log: str) -> list[tuple[str, str]]:
+    """Return the workflow commands of a step's log that are obeyed, each with its message."""
+    found, token = [], None
+    for line in log.splitlines():
+        match = _COMMAND.fullmatch(line.strip())
+        if match is None:
+            continue
+        name, message = match[1] or match[3], match[2] or match[4] or ""
+        if token is not None:
+            token = None if name == token else token
+        elif name == "stop-commands":
+            token = message
+        else:
+            found.append((name, message))
+    return found
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ci_runners import GitHubRunner, read_yaml, run_gitlab_job
+from tests.ci_runners import GitHubRunner, obeyed_commands, read_yaml, run_gitlab_job
 from tests.installation import CHECKOUT, copy_distributions
 from tests.runs import Runner
 from xbuild.record import HostPath
@@ -90,8 +90,9 @@ def test_action(service: Service) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "\naarch64\nin /work, hello to you\n" in done.stdout
+    assert [name for name, _ in obeyed_commands(done.stdout)] == ["group", "endgroup"]
     assert done.stdout.startswith("::group::xbuild run ")
-    assert done.stdout.endswith("::endgroup::\n")
+    assert "\nnote: time " in done.stdout
     assert re.fullmatch(r"xbuild-aarch64-qemu\S+-[0-9a-f]{20}", done.outputs["cache-key"])
     assert done.summary.count("### ") == 2
     assert os.stat(f"{github.workspace}/seen").st_uid == service.runner.user.uid

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.ci_runners import obeyed_commands
 from tests.conftest import OpenTerminal
 from tests.runs import Runner
 from xbuild.cli.merge import load_profile
@@ -27,9 +28,24 @@ def run_in(
 def test_github_on_success(runner: Runner) -> None:
     tree = runner.tree("arm64")
     done = run_in(runner, GITHUB, "--ci", tree, "--", "printf", "a\nb")
-    group = f"::group::xbuild run {tree} -- printf 'a\\nb'\n"
-    assert (done.returncode, done.stdout) == (0, f"{group}a\nb\n::endgroup::\n")
+    group, stop, *output = done.stdout.splitlines()
+    token = stop.removeprefix("::stop-commands::")
+    assert (done.returncode, group) == (0, f"::group::xbuild run {tree} -- printf 'a\\nb'")
+    assert output == ["a", "b", f"::{token}::", "::endgroup::"]
+    assert re.fullmatch(r"[0-9a-f]{32}", token)
     assert re.search(r"^note: time \d+\.\d s, processor ", done.stderr, re.MULTILINE)
+
+
+def test_github_obeys_no_command_of_the_output(root: Runner) -> None:
+    """Read as its runner reads a log: what stands between is text, and another run's line too."""
+    lines = ("::add-mask::a", "::endgroup::", "##[error]no", "::stop-commands::x", "::x::")
+    hostile = "".join(f"{line}\n" for line in lines)
+    words = ("--ci", root.tree("arm64"), "--", "printf", "%s", hostile)
+    first = run_in(root, GITHUB, *words).stdout
+    token = re.findall("^::stop-commands::([0-9a-f]{32})$", first, re.MULTILINE)[0]
+    again = run_in(root, GITHUB, *words[:-1], f"{hostile}::{token}::\n::error::no\n").stdout
+    for log in (first, again):
+        assert [name for name, _ in obeyed_commands(log)] == ["group", "endgroup"]
 
 
 def test_github_on_failure(root: Runner) -> None:

@@ -54,23 +54,26 @@ def service_of(choice: str, environment: Mapping[str, str]) -> Service:
     return "plain"
 
 
-def opening(service: Service, title: str, now: int) -> str:
-    """Return what is written before a run's output."""
+def opening(service: Service, title: str, now: int, token: str) -> str:
+    """Return what is written before a run's output.
+
+    GitHub obeys no command between the two lines with ``token``, which the output must not know.
+    """
     match service:
         case "github":
-            return f"::group::{_github_text(visible(title))}\n"
+            return f"::group::{_github_text(visible(title))}\n::stop-commands::{token}\n"
         case "gitlab":
             return f"\033[0Ksection_start:{now}:{_SECTION}\r\033[0K{visible(title)}\n"
         case _:
             return ""
 
 
-def closing(service: Service, now: int, last: bytes) -> str:
-    """Return what is written after it; ``last`` is how it ended."""
+def closing(service: Service, now: int, last: bytes, token: str) -> str:
+    """Return what is written after it; ``last`` is how it ended, ``token`` that of the opening."""
     line = "\n" if last and not last.endswith(b"\n") else ""
     match service:
         case "github":
-            return f"{line}::endgroup::\n"
+            return f"{line}::{token}::\n::endgroup::\n"
         case "gitlab":
             return f"{line}\033[0Ksection_end:{now}:{_SECTION}\r\033[0K\n"
         case _:

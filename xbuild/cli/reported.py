@@ -50,6 +50,7 @@ class Reporting:
         self._processes: tuple[Process, ...] = ()
         self._explanations: tuple[str, ...] = ()
         self._remarks: list[str] = []
+        self._token = os.urandom(16).hex()
 
     @property
     def takes_output(self) -> bool:
@@ -71,7 +72,7 @@ class Reporting:
         if self._service is not None:
             words = _words(request)
             title = f"xbuild run {shlex.quote(request.target)} -- {words}"
-            self._mark(ci_marks.opening(self._service, title, int(time.time())))
+            self._mark(ci_marks.opening(self._service, title, int(time.time()), self._token))
 
     def planned(self, plan: Plan) -> None:
         """Say what a person should know beforehand."""
@@ -145,7 +146,7 @@ class Reporting:
             self._show(self._service, outcome)
 
     def _show(self, service: ci_marks.Service, outcome: ci_marks.Outcome) -> None:
-        self._mark(ci_marks.closing(service, int(time.time()), outcome.last))
+        self._mark(ci_marks.closing(service, int(time.time()), outcome.last, self._token))
         if service == "github":
             if outcome.status:
                 self._mark(ci_marks.annotation(outcome))

@@ -35,20 +35,22 @@ def test_service(choice: str, environment: dict[str, str], service: str) -> None
 
 
 def test_github_groups() -> None:
-    assert ci_marks.opening("github", "a 50%\n::x", 7) == "::group::a 50%25\\n::x\n"
-    assert ci_marks.closing("github", 7, b"whole\n") == "::endgroup::\n"
-    assert ci_marks.closing("github", 7, b"cut off") == "\n::endgroup::\n"
+    opened = ci_marks.opening("github", "a 50%\n::x", 7, "secret")
+    assert opened == "::group::a 50%25\\n::x\n::stop-commands::secret\n"
+    closed = "::secret::\n::endgroup::\n"
+    assert ci_marks.closing("github", 7, b"whole\n", "secret") == closed
+    assert ci_marks.closing("github", 7, b"cut off", "secret") == f"\n{closed}"
 
 
 def test_gitlab_sections() -> None:
-    opened = ci_marks.opening("gitlab", "run", 7)
+    opened = ci_marks.opening("gitlab", "run", 7, "")
     assert opened == "\033[0Ksection_start:7:xbuild_run\r\033[0Krun\n"
-    closed = ci_marks.closing("gitlab", 9, b"x\n")
+    closed = ci_marks.closing("gitlab", 9, b"x\n", "")
     assert closed == "\033[0Ksection_end:9:xbuild_run\r\033[0K\n"
 
 
 def test_plain_has_none() -> None:
-    assert ci_marks.opening("plain", "run", 7) + ci_marks.closing("plain", 9, b"x") == ""
+    assert ci_marks.opening("plain", "run", 7, "") + ci_marks.closing("plain", 9, b"x", "") == ""
 
 
 def test_annotation_is_one_command() -> None:
