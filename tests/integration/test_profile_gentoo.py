@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.capability import require
 from tests.gentoo import CHOST, MAKE_CONF, PACKAGES, PROFILE, install_portage, lay_out
+from tests.groups import limited_group
 from tests.loopback import served
 from tests.runs import Kind, Runner, notes, write_program
+from xbuild.plan.limiting import read_hierarchies
 from xbuild.record import HostPath
 
 Fresh = Callable[..., HostPath]
@@ -192,6 +196,24 @@ def test_values_are_worked_out_of_the_tree_and_the_machine(
     assert f"bind       /run/xbuild/portage/distfiles <- {store}/distfiles " in plan
     assert "inode32" in next(line for line in plan.splitlines() if " /var/tmp (" in line)
     assert not os.path.exists(store)
+
+
+def test_what_a_control_group_may_have_is_all_there_is(root: Runner, tree: HostPath) -> None:
+    """As in a container of a CI service: the limits are those of a group above."""
+    files = dict(read_hierarchies().places)
+    unified = "" in files and "memory" in read_hierarchies().offered
+    require("control groups", unified or {"memory", "cpu"} <= set(files), "no such controllers")
+    argv = root.argv("--dry-run", "--profile", "gentoo", tree)
+    with contextlib.ExitStack() as groups:
+        for controller, settings in (
+            ("memory", ("memory.max=2147483648", "memory.limit_in_bytes=2147483648")),
+            ("cpu", ("cpu.cfs_quota_us=100000", "cpu.max=100000 100000")),
+        ):
+            parent = files[""] if unified else files[controller]
+            argv = [*groups.enter_context(limited_group(parent, settings)), *argv]
+        done = root.user.run(argv)
+    assert "setenv = MAKEOPTS=-j1 -l1 (" in done.stdout, done.stderr
+    assert "tmpfs = /var/tmp:size=1024m (" in done.stdout
 
 
 def test_tree_without_unshare_is_noted(root: Runner, tree: HostPath) -> None:
