@@ -1,7 +1,8 @@
 """Packages of the tests' own, and repositories of them: a service with a user of its own.
 
 Each installs /srv/svc/version, which belongs to that user, makes the user in its scripts, and asks
-for its service to be started, as packages of that distribution do. Nothing is fetched for it.
+for its service to be started, as packages of that distribution do. That of Debian also asks for
+what SVC_ACTIONS names. Nothing is fetched for it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ chown svc:svc /srv/svc/version
 chmod 640 /srv/svc/version
 update-rc.d svc defaults
 invoke-rc.d svc $([ -z "$2" ] && echo start || echo restart)
+for action in ${SVC_ACTIONS-}; do invoke-rc.d svc "$action"; done
 [ ! -d /run/systemd/system ] || deb-systemd-invoke start svc.service
 echo "postinst $1 $2" >>/srv/svc.log
 """

@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from elftools.elf.elffile import ELFFile
 from tests.disks import assert_free
 from tests.fuse import fuse_user
 from tests.images import MIB, Part, make_image
+from tests.installation import CHECKOUT
 from tests.packages import write_apt_repository
 from tests.runs import Runner, notes, write_program
 from tests.trees import TreeStore
+from xbuild.cli.merge import load_profile
+from xbuild.plan.make import DEFAULT_PATH
 from xbuild.record import HostPath, replace
 
 LIBRARY = "usr/lib/arm-linux-gnueabihf/libarmmem-v7l.so"
@@ -25,6 +29,7 @@ STATUS = 99
 # mov r7, #248 (exit_group); mov r0, #99; svc 0
 EXIT = struct.pack("<III", 0xE3A070F8, 0xE3A00000 | STATUS, 0xEF000000)
 PACKAGES = ("dpkg", "init-system-helpers", "systemd-sysv", "passwd", "adduser")
+ACTIONS = "restart reload force-reload stop"
 FSTAB = "LABEL=root / ext4 defaults 0 1\nLABEL=BOOT /boot/firmware vfat defaults 0 2\n"
 
 
@@ -52,6 +57,16 @@ def image(card: HostPath, tmp_path: Path) -> HostPath:
     copy = HostPath(str(tmp_path / "pi.img"))
     subprocess.run(["cp", "--sparse=always", card, copy], check=True)
     return copy
+
+
+@pytest.fixture(scope="module")
+def denying(tree_store: TreeStore) -> Iterator[HostPath]:
+    """A tree with a policy-rc.d that allows everything, until the profile covers it."""
+    tree = tree_store.fresh("arm64", None, ("init-system-helpers", "sysvinit-core"))
+    write_program(f"{tree}/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 104\n")
+    write_program(f"{tree}/etc/init.d/svc", "#!/bin/sh\necho svc $1\n")
+    yield tree
+    shutil.rmtree(os.path.dirname(tree))
 
 
 def write_deadly_library(tree: HostPath) -> None:
@@ -101,6 +116,78 @@ def test_packages_are_installed_and_no_service_is_started(
     assert_free(image)
     again = root.output("--profile", "image", image, "cat", "/srv/svc/version")
     assert again == "1.0\n"
+
+
+@pytest.mark.parametrize("init", ["systemd-sysv", "sysvinit-core"])
+def test_no_script_of_a_service_is_run(
+    root: Runner, fresh_tree: Callable[..., HostPath], tmp_path: Path, init: str
+) -> None:
+    """Without the profile it is, for what is no start: that needs no runlevel."""
+    tree = fresh_tree(
+        "arm64", None, ("apt", "dpkg", "init-system-helpers", init, "passwd", "adduser")
+    )
+    repository = HostPath(str(tmp_path / "repository"))
+    write_apt_repository(repository)
+    source = "deb [trusted=yes] file:/mnt ./\n"
+    write_program(f"{tree}/etc/apt/sources.list.d/own.list", source, 0o644)
+    words = ("--setenv", f"SVC_ACTIONS={ACTIONS}", "--bind", f"{repository}:/mnt")
+    by_dpkg = "dpkg -i /mnt/svc_1.0_all.deb; cat /srv/svc.started || true"
+    done = root.run(*words, "-x", tree, "sh", "-ec", by_dpkg, timeout_s=240.0)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "service force-reload")
+
+    covered = ("--profile", "image", *words)
+    by_apt = (
+        "bash -lec 'apt-get -q update; apt-get -q -y install svc'; cat /srv/svc.started || true"
+    )
+    for script in (by_dpkg, by_apt):
+        done = root.run(*covered, "-x", tree, "sh", "-ec", script, timeout_s=240.0)
+        assert (done.returncode, "svc.started: No such file" in done.stderr) == (0, True)
+        said = done.stdout + done.stderr  # apt passes on what scripts say at its output
+        assert "invoke-rc.d: policy-rc.d denied execution of force-reload." in said
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("svc start", 0, "policy-rc.d denied execution of start.\n"),
+        (
+            "--skip-systemd-native svc restart extra",
+            0,
+            "policy-rc.d denied execution of restart.\n",
+        ),
+        ("--quiet svc start", 0, ""),
+        ("--disclose-deny svc start", 101, "policy-rc.d denied execution of start.\n"),
+        ("--query svc start", 101, ""),
+        ("svc status", 4, "policy-rc.d denied execution of status.\n"),
+        ("--force svc start", 0, "svc start"),
+        ("svc", 103, "syntax error: missing required parameter"),
+    ],
+)
+def test_what_is_denied_ends_as_invoke_rc_d_has_it(
+    root: Runner, denying: HostPath, words: str, status: int, said: str
+) -> None:
+    """Both say so: that of the tree, with a policy that denies, and the profile's."""
+    for program in ("/usr/sbin/invoke-rc.d", "invoke-rc.d"):
+        script = f"{program} {words}"
+        done = root.run("--profile", "image", denying, "sh", "-c", script)
+        assert done.returncode == status, done.stderr
+        lines = done.stdout + done.stderr
+        assert (f"invoke-rc.d: {said}" if said.endswith("\n") else said) in lines
+
+
+def test_policy_of_the_image_is_covered_and_stays(root: Runner, denying: HostPath) -> None:
+    script = "/usr/sbin/policy-rc.d; echo $?; echo >>/usr/sbin/policy-rc.d"
+    done = root.run("--profile", "image", denying, "sh", "-c", script)
+    assert (done.stdout, "Read-only file system" in done.stderr) == ("101\n", True)
+    assert root.output(denying, "sh", "-c", script[:30]) == "104\n"
+
+
+def test_path_is_the_usual_one_with_the_policy_first() -> None:
+    said = dict(pair.split("=", 1) for pair in dict(load_profile("image").values)["setenv"])
+    assert said["PATH"] == f"/run/xbuild/policies/bin:{DEFAULT_PATH}"
+    assert (
+        f'DPkg::Path "{said["PATH"]}";' in Path(CHECKOUT, "profiles/policies/apt.conf").read_text()
+    )
 
 
 def test_without_root(ranged: Runner, image: HostPath, reachable_directory: HostPath) -> None:

@@ -22,6 +22,7 @@ from xbuild.errors import InterpreterError, TargetError, UsageError
 from xbuild.plan.computed import in_mib
 from xbuild.plan.machine import read_shares
 from xbuild.record import GuestPath, HostPath, Record, replace
+from xbuild.resources import data_directory
 from xbuild.sandbox.portage import COMMAND, probe_features
 from xbuild.source.cache import cache_directory
 from xbuild.tree.chost import chost_for, fits, is_chost
@@ -172,6 +173,9 @@ class Computing:
 
     def _half_memory_value(self) -> str:
         return in_mib(self._shares.scratch_bytes)
+
+    def _policies_value(self) -> str:
+        return os.path.join(data_directory("profiles"), "policies")
 
     def _portage_features_value(self) -> str:
         return " ".join(f"-{name}" for name in self._probed.failed)

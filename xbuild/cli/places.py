@@ -17,7 +17,7 @@ _MODE_LIMIT = 0o7777
 OPTIONAL = "-"  # before a path: do without it where it is not there
 _BIND_OPTIONS = (
     *("ro", "rw", "rbind", "norbind", "idmap", "noidmap", "exec", "noexec", "suid", "nosuid"),
-    *("nodev", "mkdir"),
+    *("nodev", "mkdir", "existing"),
 )
 _ATTRIBUTES = ("ro", "rw", "exec", "noexec", "nosuid", "nodev")  # of a mount, not of tmpfs(5)
 
@@ -41,7 +41,7 @@ def binds(parsed: Parsed) -> tuple[BindRequest, ...]:
 
 
 def bind(text: str, *, read_only: bool) -> BindRequest | None:
-    """Parse ``[-]SRC[:DST[:OPTIONS]]``, the options being systemd-nspawn's, and ``mkdir``.
+    """Parse ``[-]SRC[:DST[:OPTIONS]]``, the options being systemd-nspawn's and two more.
 
     None where ``-`` leaves out a source that is not there (systemd.exec(5)). Raises UsageError.
     """
@@ -70,6 +70,7 @@ def bind(text: str, *, read_only: bool) -> BindRequest | None:
         noexec=_last(options, "noexec", "exec") == "noexec",
         nosuid=_last(options, "suid", "nosuid") != "suid",
         make_source="mkdir" in options,
+        only_existing="existing" in options,
     )
 
 

@@ -62,6 +62,8 @@ class AskedMounts:
                     f"Cannot mount on {mount.destination}: the container's own parts are there",
                     "name a place below it, such as --bind /dev/kvm",
                 )
+            if isinstance(mount, BindRequest) and mount.only_existing and place.missing:
+                continue
             if isinstance(mount, TmpfsRequest):
                 self._tmpfs(mount, place)
             elif isinstance(mount, BindRequest):

@@ -24,6 +24,7 @@ COMPUTED = {
     "cpu": "qemu's processor model that the CFLAGS in make.conf ask for",
     "half_memory": "half of the memory that a run may use, in MiB, as tmpfs takes it",
     "jobs": "one job for each processor, and no more than one for each GiB of the other half",
+    "policies": "xbuild's own directory of files that profiles show inside (profiles/)",
     "portage_features": "FEATURES that do not work here, each with a minus",
     "portage_user": "root, where the container has one user id only",
 }

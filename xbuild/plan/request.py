@@ -29,7 +29,7 @@ class BindRequest(Record):
 
     ``recursive``: with what is mounted below it. ``idmap``: files of root's belong to root inside,
     where the file system can do so; or surely; or never. ``make_source``: a directory that is made
-    where it is not there.
+    where it is not there. ``only_existing``: left out where the tree has no ``destination``.
     """
 
     source: HostPath
@@ -40,6 +40,7 @@ class BindRequest(Record):
     noexec: bool = False
     nosuid: bool = True
     make_source: bool = False
+    only_existing: bool = False
 
 
 class TmpfsRequest(Record):

@@ -37,6 +37,7 @@ def bind(source: str, destination: str, *, read_only: bool = False) -> BindReque
         (["--bind", "/a"], bind("/a", "/a")),
         (["--bind", "-/etc:/b"], bind("/etc", "/b")),
         (["--bind", "/a:/b:mkdir"], replace(bind("/a", "/b"), make_source=True)),
+        (["--bind", "/a:/b:existing"], replace(bind("/a", "/b"), only_existing=True)),
         (["--bind-ro", "/a:/b"], bind("/a", "/b", read_only=True)),
         (["--bind", "/a:/b:ro"], bind("/a", "/b", read_only=True)),
         (["--bind", "/a::ro"], bind("/a", "/a", read_only=True)),
