@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.console import Console, ShownConsole
     from xbuild.sandbox.deadline import Deadline
+    from xbuild.sandbox.entry import Entry
     from xbuild.sandbox.machined import Registration
     from xbuild.sandbox.networks import NetworkLine
     from xbuild.sandbox.porter import Porter
     from xbuild.sandbox.terminal import Relay
+
+    Shown = Relay | Console | ShownConsole
 else:
     import _signal as signal  # signal itself imports enum
 
@@ -123,7 +126,8 @@ class Container:
                         self._registered(watched.pid, standing),
                         self._limited_time(watched.pid) as deadline,
                     ):
-                        self._attend(relay, watched, lines, standing)
+                        self._prepare(lines.reports, standing.entry)
+                        self._attend(relay, watched)
                         report = lines.reports.receive()
                         watched.wait_for_last_steps()
                         if self._plan.command.init is None:
@@ -151,7 +155,7 @@ class Container:
         assert not self._plan.command.piped  # TappedContainer runs such a plan
         return (-1, -1)
 
-    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
+    def _console_for(self, terminal: tuple[int, ...]) -> Shown | None:
         if not terminal:
             return None
         from xbuild.sandbox.terminal import Relay  # off the start path
@@ -162,15 +166,11 @@ class Container:
             return ShownConsole()
         return Relay(terminal)
 
-    def _attend(
-        self,
-        console: Relay | Console | ShownConsole | None,
-        watched: Watched,
-        lines: Lines,
-        standing: Standing,
-    ) -> None:
+    def _prepare(self, reports: Reports, entry: Entry | None) -> None:
+        """Get ready for its beginning, of which ``reports`` tells, before there is more to do."""
+
+    def _attend(self, console: Shown | None, watched: Watched) -> None:
         """Do what there is to do while the container lives, and return once it has ended."""
-        del lines, standing
         if console is not None:
             console.run(watched.has_ended)
             self.last_output = console.last_output()

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from xbuild.errors import EXIT_FAILED, SetupFailed, XbuildError
-from xbuild.sandbox.console import Console, Log, ShownConsole, log_path
+from xbuild.sandbox.console import Console, Log, log_path
 from xbuild.sandbox.container import Container
 
 if TYPE_CHECKING:
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from xbuild.plan.steps import Plan
-    from xbuild.sandbox.assembly import Lines
     from xbuild.sandbox.cgroups import ControlGroups
-    from xbuild.sandbox.container import Watched, _Nothing
-    from xbuild.sandbox.entry import Standing
+    from xbuild.sandbox.channel import Reports
+    from xbuild.sandbox.container import Shown, Watched, _Nothing
+    from xbuild.sandbox.entry import Entry, Standing
     from xbuild.sandbox.signals import Forwarding
-    from xbuild.sandbox.terminal import Relay
 
     Tell = Callable[[Plan, int, bytes], None]
 
@@ -37,6 +36,7 @@ class DetachedContainer(Container):
         self._call_begun = begun
         self._begun: Callable[[], None] = lambda: None
         self._log: Log | None = None  # of all boots one
+        self._console: Console | None = None
 
     def _run_once(
         self, forwarding: Forwarding, standing: Standing, groups: ControlGroups | _Nothing
@@ -47,23 +47,17 @@ class DetachedContainer(Container):
             self._tell(self._plan, status, self._log.tail())
         return status
 
-    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
-        return Console(lambda: self._begun()) if terminal else None
+    def _console_for(self, terminal: tuple[int, ...]) -> Shown | None:
+        self._console = Console(lambda: self._begun()) if terminal else None
+        return self._console
 
-    def _attend(
-        self,
-        console: Relay | Console | ShownConsole | None,
-        watched: Watched,
-        lines: Lines,
-        standing: Standing,
-    ) -> None:
-        entry = standing.entry
+    def _prepare(self, reports: Reports, entry: Entry | None) -> None:
         assert entry is not None  # it was required
         is_first = self._log is None
         log = self._log = self._log or Log(log_path(entry.name))
 
         def begun() -> None:
-            if lines.reports.receive() is not None:
+            if reports.receive() is not None:
                 if is_first:
                     os.unlink(log_path(entry.name))  # who asked is told, and nothing was written
                 return
@@ -73,11 +67,15 @@ class DetachedContainer(Container):
                     os.dup2(log.fd, number)
 
         self._begun = begun
-        if isinstance(console, Console):
-            console.open(log, entry)
-            console.run(watched.has_ended)
+        if self._console is not None:
+            self._console.open(log, entry)
+
+    def _attend(self, console: Shown | None, watched: Watched) -> None:
+        del console  # it is ours
+        if self._console is not None:
+            self._console.run(watched.has_ended)
         else:
-            begun()
+            self._begun()
 
 
 def detach(plan: Plan, tell: Tell) -> str:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from xbuild.plan.lifecycle import LimitTime
     from xbuild.plan.steps import Plan
-    from xbuild.sandbox.assembly import Lines, MapGates, ProcessOne
-    from xbuild.sandbox.console import Console, ShownConsole
-    from xbuild.sandbox.container import _Nothing
+    from xbuild.sandbox.assembly import MapGates, ProcessOne
+    from xbuild.sandbox.channel import Reports
+    from xbuild.sandbox.container import Shown, _Nothing
     from xbuild.sandbox.deadline import Deadline, Process
-    from xbuild.sandbox.entry import Standing
+    from xbuild.sandbox.entry import Entry
     from xbuild.sandbox.tap import Tap
     from xbuild.sandbox.usage import Usage
 
@@ -58,7 +58,7 @@ class TappedContainer(Container):
     def _outputs(self) -> tuple[int, int]:
         return self._tap.open(self._plan.command)
 
-    def _console_for(self, terminal: tuple[int, ...]) -> Relay | Console | ShownConsole | None:
+    def _console_for(self, terminal: tuple[int, ...]) -> Shown | None:
         console = super()._console_for(terminal)
         if isinstance(console, Relay):
             console.tap = self._tap
@@ -83,16 +83,12 @@ class TappedContainer(Container):
         if self._observer is not None:
             self._observer.time_is_up(why, processes)
 
-    def _attend(
-        self,
-        console: Relay | Console | ShownConsole | None,
-        watched: Watched,
-        lines: Lines,
-        standing: Standing,
-    ) -> None:
-        name = None if standing.entry is None else standing.entry.name
-        self._tap.when_ready(lines.reports.descriptor(), lambda events: self._began(events, name))
-        super()._attend(console, watched, lines, standing)
+    def _prepare(self, reports: Reports, entry: Entry | None) -> None:
+        name = None if entry is None else entry.name
+        self._tap.when_ready(reports.descriptor(), lambda events: self._began(events, name))
+
+    def _attend(self, console: Shown | None, watched: Watched) -> None:
+        super()._attend(console, watched)
         self._tap.run(watched.has_ended)
         self.usage = self._used(watched)
         if self._observer is not None:
