@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     PeakOf = Literal["container", "process"]
 
 _KIB = 1024
+_WRITTEN = "wchar: "  # proc_pid_io(5)
 _BLOCK = 512  # linux/task_io_accounting_ops.h: task_io_get_oublock
 
 
@@ -49,23 +50,23 @@ class MeasuredWatched(Watched):
     def _reap(self, flags: int) -> int | None:
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | flags) is None:
             return None
-        counted = _counts(self.pid)  # while it is a zombie
+        written = _written_by(self.pid)  # while it is a zombie
         _, wait_status, used = os.wait4(self.pid, 0)
         self.usage = Usage(
             used.ru_utime,
             used.ru_stime,
             used.ru_maxrss * _KIB,
             "process",
-            counted.get("wchar"),
+            written,
             used.ru_oublock * _BLOCK,
         )
         return exit_status_of(wait_status)
 
 
-def _counts(pid: int) -> dict[str, int]:
+def _written_by(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/io", encoding="ascii") as file:
-            pairs = [line.split(": ") for line in file]
+            lines = (line for line in file if line.startswith(_WRITTEN))
+            return int(next(lines)[len(_WRITTEN) :])
     except OSError:  # of another user's namespace, or there is no CONFIG_TASK_IO_ACCOUNTING
-        return {}
-    return {name: int(value) for name, value in pairs}
+        return None
