@@ -9,9 +9,8 @@ import os
 
 from xbuild.errors import HostUnable
 from xbuild.sandbox import _linux
-from xbuild.sandbox.container import write_outer_map
 from xbuild.sandbox.experiment import in_child
-from xbuild.sandbox.namespaces import write_map
+from xbuild.sandbox.namespaces import write_map, write_outer_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

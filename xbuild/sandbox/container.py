@@ -21,7 +21,7 @@ from xbuild.sandbox.assembly import (
 )
 from xbuild.sandbox.channel import Report, Reports
 from xbuild.sandbox.entry import Standing
-from xbuild.sandbox.namespaces import write_map
+from xbuild.sandbox.namespaces import KeptPidNamespace, write_outer_map
 from xbuild.sandbox.signals import Forwarding
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import signal
 
     from xbuild.errors import XbuildError
-    from xbuild.plan.steps import IdMap, IdRange, Plan
+    from xbuild.plan.steps import IdMap, Plan
     from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.console import Console, ShownConsole
     from xbuild.sandbox.deadline import Deadline
@@ -226,7 +226,7 @@ class Container:
         if outer is not None:
             return self._start_supervisor(lines, outer)
         try:
-            with _KeptPidNamespace():
+            with KeptPidNamespace():
                 first = ProcessOne(self._plan, lines)
         except OSError as error:
             raise self._cannot_fork(error) from error
@@ -333,17 +333,6 @@ class _Nothing:
         return ()
 
 
-class _KeptPidNamespace:
-    """Leave this process's later children in the PID namespace that they would have been in."""
-
-    def __enter__(self) -> None:
-        self._fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-
-    def __exit__(self, *_exception: object) -> None:
-        _linux.setns(self._fd, _linux.CLONE_NEWPID)
-        os.close(self._fd)
-
-
 class Watched:
     """A child that is waited for once, in whichever place first sees its end.
 
@@ -386,28 +375,6 @@ class Watched:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
         self._held.close()
-
-
-def write_outer_map(id_map: IdMap, pid: int) -> None:
-    """Write the id maps of a process in a user namespace below this one. Raises OSError."""
-    if id_map.writer == "newuidmap":
-        _run_map_helper("newuidmap", pid, id_map.uids)
-        _run_map_helper("newgidmap", pid, id_map.gids)
-        return
-    proc_fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    write_map(id_map, proc_fd)
-    os.close(proc_fd)
-
-
-def _run_map_helper(program: str, pid: int, ranges: tuple[IdRange, ...]) -> None:
-    argv = [program, str(pid)]
-    for span in ranges:
-        argv += [str(span.inside), str(span.outside), str(span.count)]
-    if init.wait_for(os.posix_spawnp(program, argv, os.environ)) != 0:
-        raise SetupFailed(
-            f"{program} refused the subordinate ids for this container (its message is above)",
-            "compare /etc/subuid and /etc/subgid with xbuild run --dry-run, see subuid(5)",
-        )
 
 
 def _open_standard_descriptors() -> None:

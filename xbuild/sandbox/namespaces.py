@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from xbuild.errors import SetupFailed
 from xbuild.plan.steps import EnterNamespaces, ForkGuestInit
 from xbuild.sandbox import _linux
+from xbuild.sandbox.init import wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +58,28 @@ def write_map(id_map: IdMap, proc_fd: int) -> None:
     _write(proc_fd, "gid_map", map_text(id_map.gids))
 
 
+def write_outer_map(id_map: IdMap, pid: int) -> None:
+    """Write the id maps of a process in a user namespace below this one. Raises OSError."""
+    if id_map.writer == "newuidmap":
+        _run_map_helper("newuidmap", pid, id_map.uids)
+        _run_map_helper("newgidmap", pid, id_map.gids)
+        return
+    proc_fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    write_map(id_map, proc_fd)
+    os.close(proc_fd)
+
+
+def _run_map_helper(program: str, pid: int, ranges: tuple[IdRange, ...]) -> None:
+    argv = [program, str(pid)]
+    for span in ranges:
+        argv += [str(span.inside), str(span.outside), str(span.count)]
+    if wait_for(os.posix_spawnp(program, argv, os.environ)) != 0:
+        raise SetupFailed(
+            f"{program} refused the subordinate ids for this container (its message is above)",
+            "compare /etc/subuid and /etc/subgid with xbuild run --dry-run, see subuid(5)",
+        )
+
+
 def _write(directory: int, name: str, content: bytes) -> None:
     fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
@@ -90,3 +114,14 @@ def _new_user_namespace(id_map: IdMap) -> int:
         return fd
     finally:
         os.waitpid(child, 0)
+
+
+class KeptPidNamespace:
+    """Leave this process's later children in the PID namespace that they would have been in."""
+
+    def __enter__(self) -> None:
+        self._fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __exit__(self, *_exception: object) -> None:
+        _linux.setns(self._fd, _linux.CLONE_NEWPID)
+        os.close(self._fd)
