@@ -10,7 +10,7 @@ from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts, network
 from xbuild.sandbox.namespaces import forbid_namespaces
 from xbuild.sandbox.privileges import filter_calls, limit_privileges
-from xbuild.sandbox.stage import Stage
+from xbuild.sandbox.stage import Stage, device_node, directory, symlink, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def apply(stage: Stage, step: Ordinary) -> None:
         case steps.Devpts():
             mounts.devpts(stage, step)
         case steps.DeviceNode():
-            mounts.device_node(stage, step)
+            device_node(stage, step)
         case steps.Directory():
-            mounts.directory(stage, step)
+            directory(stage, step)
         case steps.Symlink():
-            mounts.symlink(stage, step)
+            symlink(stage, step)
         case steps.WriteFile():
-            mounts.write_file(stage, step)
+            write_file(stage, step)
         case steps.Show():
             mounts.show(stage, step)
         case steps.Substitute():

@@ -21,7 +21,7 @@ from xbuild.plan.restrictions import why_no_user_namespace
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.sandbox import _linux, mounts, signals
 from xbuild.sandbox.as_root import become_root_of
-from xbuild.sandbox.stage import Stage
+from xbuild.sandbox.stage import Stage, directory, symlink
 
 if TYPE_CHECKING:
     from typing import NoReturn, Self
@@ -154,12 +154,12 @@ def _enter_view(places: tuple[Place, ...]) -> None:
     mounts.become_view(stage, mounts.new_mount("tmpfs", (("mode", "755"),), mounts.BASIC))
     for name in _PROGRAMS:
         if os.path.islink(f"/{name}"):
-            mounts.symlink(stage, steps.Symlink(GuestPath(f"/{name}"), os.readlink(f"/{name}")))
+            symlink(stage, steps.Symlink(GuestPath(f"/{name}"), os.readlink(f"/{name}")))
         elif os.path.isdir(f"/{name}"):
             _show(stage, Place(HostPath(f"/{name}"), GuestPath(f"/{name}")))
     if os.path.exists(_LINKER_CACHE):
         _show(stage, Place(_LINKER_CACHE, GuestPath(_LINKER_CACHE)))
-    mounts.directory(stage, steps.Directory(GuestPath("/tmp"), 0o1777))
+    directory(stage, steps.Directory(GuestPath("/tmp"), 0o1777))
     for place in places:
         _show(stage, place)
     mounts.pivot(stage)

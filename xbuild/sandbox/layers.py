@@ -13,7 +13,7 @@ from xbuild.record import assert_never
 from xbuild.sandbox import _linux, mounts
 from xbuild.sandbox._fsids import set_filesystem_ids
 from xbuild.sandbox.filelock import lock_descriptor
-from xbuild.sandbox.stage import make_directory, make_file
+from xbuild.sandbox.stage import create_mount_point, make_directory, make_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _escaped(name: str) -> str:
 
 
 def _overlay_at(stage: Stage, step: OverlayAt) -> None:
-    mounts.create_mount_point(stage, step.target, step.create, step.owner)
+    create_mount_point(stage, step.target, step.create, step.owner)
     lowers = [_layer(stage, path, step.id_map) for path in reversed(step.lowers)]
     writable = None
     if step.upper is not None and step.work is not None:

@@ -6,7 +6,13 @@ import os
 import stat
 
 from xbuild.sandbox import _linux
-from xbuild.sandbox.stage import Stage, make_directory, make_file
+from xbuild.sandbox.stage import (
+    Stage,
+    create_mount_point,
+    make_directory,
+    make_file,
+    make_missing,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -221,7 +227,7 @@ def scaffold(stage: Stage, step: steps.Scaffold) -> None:
     for name in names:
         _show_entry(beneath, cover, name, step.owner)
     for path, kind in step.missing:
-        _make_missing(stage, path, kind, step.owner)
+        make_missing(stage, path, kind, step.owner)
     _linux.mount_setattr(
         cover, set_=_linux.MOUNT_ATTR_RDONLY, recursive=False, label=step.directory
     )
@@ -258,26 +264,6 @@ def _show_entry(beneath: int, cover: int, name: str, owner: steps.Owner) -> None
     _linux.move_mount(entry, place, label=name)
     for fd in (source, place, entry):
         os.close(fd)
-
-
-def _make_missing(stage: Stage, path: GuestPath, kind: steps.Create, owner: steps.Owner) -> None:
-    """Make a mount point with the directories above it, on a file system of the container's."""
-    parts = path.strip("/").split("/")
-    for depth in range(1, len(parts) + 1):
-        parent, name = stage.open_parent("/" + "/".join(parts[:depth]))  # type: ignore[arg-type]  # below path
-        if depth == len(parts) and kind == "file":
-            make_file(parent, name, b"", owner)
-        else:
-            make_directory(parent, name, 0o755, owner)
-        os.close(parent)
-
-
-def create_mount_point(
-    stage: Stage, path: GuestPath, kind: steps.Create, owner: steps.Owner
-) -> None:
-    """Make what a mount needs under it, where the plan says that it is missing."""
-    if kind != "no":
-        _make_missing(stage, path, kind, owner)
 
 
 def _owned(owner: steps.Owner) -> tuple[tuple[str, str | None], ...]:
@@ -382,37 +368,6 @@ def devpts(stage: Stage, step: steps.Devpts) -> None:
     # The option uid= is for terminals: not for the directory itself.
     os.chown(".", step.owner.uid, step.owner.gid, dir_fd=mount)
     attach(stage, mount, step.target)
-
-
-def device_node(stage: Stage, step: steps.DeviceNode) -> None:
-    """Make a device node on the container's own /dev."""
-    parent, name = stage.open_parent(step.target)
-    device = os.makedev(step.major, step.minor)
-    os.mknod(name, stat.S_IFCHR | step.mode, device, dir_fd=parent)
-    os.chown(name, step.owner.uid, step.owner.gid, dir_fd=parent, follow_symlinks=False)
-    os.close(parent)
-
-
-def directory(stage: Stage, step: steps.Directory) -> None:
-    """Make a directory on one of the container's own file systems."""
-    parent, name = stage.open_parent(step.target)
-    make_directory(parent, name, step.mode, step.owner)
-    os.close(parent)
-
-
-def symlink(stage: Stage, step: steps.Symlink) -> None:
-    """Make a symbolic link on one of the container's own file systems."""
-    parent, name = stage.open_parent(step.target)
-    os.symlink(step.text, name, dir_fd=parent)
-    os.chown(name, step.owner.uid, step.owner.gid, dir_fd=parent, follow_symlinks=False)
-    os.close(parent)
-
-
-def write_file(stage: Stage, step: steps.WriteFile) -> None:
-    """Write a file on one of the container's own file systems."""
-    parent, name = stage.open_parent(step.target)
-    make_file(parent, name, os.fsencode(step.content), step.owner)
-    os.close(parent)
 
 
 def pivot(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""What a child that assembles a container has in hand: the view's root and a few descriptors.
+"""What a child that assembles a container has in hand, and what it makes in the view but mounts.
 
 Targets are opened below the view by openat2(2) without following any symbolic link, so that a
 hostile tree can neither lead a mount outside nor swap a path after it was planned.
@@ -7,6 +7,7 @@ hostile tree can neither lead a mount outside nor swap a path after it was plann
 from __future__ import annotations
 
 import os
+import stat
 
 from xbuild.sandbox import _linux
 
@@ -14,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from xbuild.plan import steps
     from xbuild.plan.steps import IdMap, Owner
     from xbuild.record import GuestPath
     from xbuild.sandbox.disks import AttachedDisk
@@ -90,3 +92,52 @@ def make_file(parent: int, name: str, content: bytes, owner: Owner) -> None:
         os.fchown(fd, owner.uid, owner.gid)
     finally:
         os.close(fd)
+
+
+def make_missing(stage: Stage, path: GuestPath, kind: steps.Create, owner: Owner) -> None:
+    """Make a mount point with the directories above it, on a file system of the container's."""
+    parts = path.strip("/").split("/")
+    for depth in range(1, len(parts) + 1):
+        parent, name = stage.open_parent("/" + "/".join(parts[:depth]))  # type: ignore[arg-type]  # below path
+        if depth == len(parts) and kind == "file":
+            make_file(parent, name, b"", owner)
+        else:
+            make_directory(parent, name, 0o755, owner)
+        os.close(parent)
+
+
+def create_mount_point(stage: Stage, path: GuestPath, kind: steps.Create, owner: Owner) -> None:
+    """Make what a mount needs under it, where the plan says that it is missing."""
+    if kind != "no":
+        make_missing(stage, path, kind, owner)
+
+
+def device_node(stage: Stage, step: steps.DeviceNode) -> None:
+    """Make a device node on the container's own /dev."""
+    parent, name = stage.open_parent(step.target)
+    device = os.makedev(step.major, step.minor)
+    os.mknod(name, stat.S_IFCHR | step.mode, device, dir_fd=parent)
+    os.chown(name, step.owner.uid, step.owner.gid, dir_fd=parent, follow_symlinks=False)
+    os.close(parent)
+
+
+def directory(stage: Stage, step: steps.Directory) -> None:
+    """Make a directory on one of the container's own file systems."""
+    parent, name = stage.open_parent(step.target)
+    make_directory(parent, name, step.mode, step.owner)
+    os.close(parent)
+
+
+def symlink(stage: Stage, step: steps.Symlink) -> None:
+    """Make a symbolic link on one of the container's own file systems."""
+    parent, name = stage.open_parent(step.target)
+    os.symlink(step.text, name, dir_fd=parent)
+    os.chown(name, step.owner.uid, step.owner.gid, dir_fd=parent, follow_symlinks=False)
+    os.close(parent)
+
+
+def write_file(stage: Stage, step: steps.WriteFile) -> None:
+    """Write a file on one of the container's own file systems."""
+    parent, name = stage.open_parent(step.target)
+    make_file(parent, name, os.fsencode(step.content), step.owner)
+    os.close(parent)
