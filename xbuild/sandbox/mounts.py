@@ -99,53 +99,49 @@ def restrict(
 
 def mount_tree(stage: Stage, step: steps.MountTree) -> None:
     """Attach the tree in this private namespace, and make it the view."""
-    tree = _tree_of(
-        stage,
-        step.source,
-        step.volume,
-        recursive=step.recursive,
-        resolve=_linux.RESOLVE_NO_SYMLINKS,
-    )
     attributes = _linux.MOUNT_ATTR_NODEV | (_linux.MOUNT_ATTR_RDONLY if step.read_only else 0)
-    restrict(
-        stage,
-        tree,
-        attributes=attributes,
-        id_map=step.id_map,
-        recursive=step.recursive,
-        label=step.source,
+    tree = _restricted_copy(
+        stage, step, step.source, attributes=attributes, resolve=_linux.RESOLVE_NO_SYMLINKS
     )
     become_view(stage, tree)
 
 
-def _tree_of(
-    stage: Stage, path: HostPath, volume: str | None, *, recursive: bool, resolve: int
+def _restricted_copy(
+    stage: Stage,
+    step: steps.MountTree | steps.MountOverlay | steps.Bind,
+    path: HostPath,
+    *,
+    attributes: int,
+    resolve: int,
 ) -> int:
-    if volume is None:
-        return copy_tree(path, recursive=recursive, resolve=resolve)
-    from xbuild.sandbox.disks import take_volume  # loaded before, by the steps that mounted it
+    """Return a detached mount of what a step shows, with its ids; the caller owns it."""
+    if step.volume is None:
+        mount = copy_tree(path, recursive=step.recursive, resolve=resolve)
+    else:
+        from xbuild.sandbox.disks import take_volume  # loaded before, by the steps that mounted it
 
-    return take_volume(stage, volume)
+        mount = take_volume(stage, step.volume)
+    restrict(
+        stage,
+        mount,
+        attributes=attributes,
+        id_map=step.id_map,
+        recursive=step.recursive,
+        label=path,
+    )
+    return mount
 
 
 def mount_overlay(stage: Stage, step: steps.MountOverlay) -> None:
     """Attach an overlay of the tree, or of a volume, and a detached tmpfs."""
     if step.target != "/":
         create_mount_point(stage, step.target, step.create, step.owner)
-    lower = _tree_of(
+    lower = _restricted_copy(
         stage,
+        step,
         step.lower,
-        step.volume,
-        recursive=step.recursive,
-        resolve=_linux.RESOLVE_NO_SYMLINKS,
-    )
-    restrict(
-        stage,
-        lower,
         attributes=_linux.MOUNT_ATTR_NODEV,
-        id_map=step.id_map,
-        recursive=step.recursive,
-        label=step.lower,
+        resolve=_linux.RESOLVE_NO_SYMLINKS,
     )
     changes = new_mount("tmpfs", _sized(step.size), BASIC)
     status = os.stat(lower)
@@ -286,20 +282,12 @@ def bind(stage: Stage, step: steps.Bind) -> None:
     resolve = _linux.RESOLVE_NO_SYMLINKS if step.is_real else 0
     if step.make_source:
         _make_directories(step.source)
-    copy = _tree_of(stage, step.source, step.volume, recursive=step.recursive, resolve=resolve)
     # A volume of the image is part of the tree: its set-user-ID programs keep working.
     attributes = _linux.MOUNT_ATTR_NOSUID if step.volume is None and step.nosuid else 0
     attributes |= _linux.MOUNT_ATTR_NOEXEC if step.noexec else 0
     attributes |= _linux.MOUNT_ATTR_RDONLY if step.read_only else 0
     attributes |= _linux.MOUNT_ATTR_NODEV if step.nodev else 0
-    restrict(
-        stage,
-        copy,
-        attributes=attributes,
-        id_map=step.id_map,
-        recursive=step.recursive,
-        label=step.source,
-    )
+    copy = _restricted_copy(stage, step, step.source, attributes=attributes, resolve=resolve)
     attach(stage, copy, step.target)
 
 
