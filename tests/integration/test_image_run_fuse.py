@@ -17,7 +17,6 @@ from tests.images import MIB, Part, make_image
 from tests.runs import Kind, Runner, notes
 from xbuild.record import HostPath, replace
 
-MakeImage = Callable[..., HostPath]
 FILESYSTEM = "offset=1048576"
 
 

@@ -16,7 +16,7 @@ from xbuild.errors import ImageError
 from xbuild.image.closing import Closing
 from xbuild.plan import steps
 from xbuild.plan.disk import Volume
-from xbuild.record import GuestPath, HostPath, Record, replace
+from xbuild.record import GuestPath, HostPath, replace
 from xbuild.sandbox import _linux
 from xbuild.sandbox.apply import apply
 from xbuild.sandbox.assembly import die_with_parent, in_child
@@ -31,13 +31,6 @@ NO_REPLAY: dict[str, tuple[tuple[str, str | None], ...]] = {
     "xfs": (("norecovery", None),),
     "btrfs": (("rescue", "nologreplay"),),
 }
-
-
-class Refusal(Record):
-    """A volume that could not be mounted: errno, and which step of it failed."""
-
-    number: int
-    step: steps.AttachLoop | steps.MountFilesystem
 
 
 class MountedImage(Closing):

@@ -42,10 +42,6 @@ class Identities(Record):
     owner: Owner
     notes: tuple[str, ...] = ()
 
-    def owner_of(self, uid: int, gid: int) -> Owner:
-        """Return a guest's user as numbers valid where mounts are made."""
-        return Owner(self.owner.uid + uid, self.owner.gid + gid)
-
 
 def choose_identities(
     request: Request, survey: Survey, host: Host, filesystem: str | None = None

@@ -42,7 +42,6 @@ class LoopStatus(Record):
     offset: int
     size_limit: int
     is_read_only: bool
-    has_autoclear: bool
 
 
 def attach_loop(backing: int, offset: int, size: int, *, read_only: bool, name: str = "") -> Loop:
@@ -102,8 +101,7 @@ def read_status(path: str) -> LoopStatus | None:
     finally:
         os.close(fd)
     device, inode, _, offset, limit, _, _, _, flags, *_ = struct.unpack(_INFO, answer)
-    read_only, autoclear = flags & _LO_FLAGS_READ_ONLY, flags & _LO_FLAGS_AUTOCLEAR
-    return LoopStatus(device, inode, offset, limit, bool(read_only), bool(autoclear))
+    return LoopStatus(device, inode, offset, limit, bool(flags & _LO_FLAGS_READ_ONLY))
 
 
 def detach_loop(path: str) -> None:
