@@ -113,8 +113,8 @@ post_remove() { userdel svc; echo "remove $1" >>/srv/svc.log; }
 """
 
 
-def write_apt_repository(place: HostPath) -> None:
-    """Make the directory ``place`` a flat repository of both versions of svc (sources.list(5))."""
+def write_apt_repository(place: HostPath) -> str:
+    """Make ``place`` a flat repository of both versions of svc (sources.list(5)): no script."""
     stanzas = []
     for version in VERSIONS:
         root, deb = f"{place}/svc-{version}", f"svc_{version}_all.deb"
@@ -132,6 +132,7 @@ def write_apt_repository(place: HostPath) -> None:
         size = os.path.getsize(f"{place}/{deb}")
         stanzas.append(f"{control}Filename: ./{deb}\nSize: {size}\nSHA256: {digest}\n")
     write_program(f"{place}/Packages", "\n".join(stanzas), 0o644)
+    return ""
 
 
 def write_rpm_sources(place: HostPath) -> str:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -86,38 +87,42 @@ def runner(request: pytest.FixtureRequest, runner_of: Callable[[Kind], Runner]) 
 
 
 @pytest.fixture
-def new_tree(reachable_directory: HostPath) -> Iterator[Callable[..., HostPath]]:
-    """``new_tree(user)``: an empty directory of that user's, for a tree made by the test."""
-    made: list[str] = []
+def new_tree(reachable_directory: HostPath) -> Iterator[Callable[[User], HostPath]]:
+    """``new_tree(user)``: an empty directory of that user's, for a tree made by the test.
 
-    def make(user: User) -> HostPath:
-        place = tempfile.mkdtemp(prefix="new-", dir=reachable_directory)
-        made.append(place)
-        os.chmod(place, 0o755)
-        os.mkdir(f"{place}/tree")
-        os.chown(f"{place}/tree", user.uid, user.gid)
-        return HostPath(f"{place}/tree")
+    What is beside it is not the user's.
+    """
+    with ExitStack() as stack:
 
-    yield make
-    for place in made:
-        shutil.rmtree(place)
+        def make(user: User) -> HostPath:
+            tree = f"{stack.enter_context(_directory(reachable_directory))}/tree"
+            os.mkdir(tree)
+            os.chown(tree, user.uid, user.gid)
+            return HostPath(tree)
+
+        yield make
 
 
 @pytest.fixture
-def new_place(reachable_directory: HostPath) -> Iterator[Callable[..., HostPath]]:
+def new_place(reachable_directory: HostPath) -> Iterator[Callable[[User], HostPath]]:
     """``new_place(user)``: an empty directory of that user's, gone afterwards with all in it."""
-    made: list[str] = []
+    with ExitStack() as stack:
 
-    def make(user: User) -> HostPath:
-        place = tempfile.mkdtemp(prefix="place-", dir=reachable_directory)
-        made.append(place)
-        os.chmod(place, 0o755)
-        os.chown(place, user.uid, user.gid)
-        return HostPath(place)
+        def make(user: User) -> HostPath:
+            place = stack.enter_context(_directory(reachable_directory))
+            os.chown(place, user.uid, user.gid)
+            return HostPath(place)
 
-    yield make
-    for place in made:
-        subprocess.run(["rm", "-rf", "--one-file-system", place], check=False)
+        yield make
+
+
+@contextmanager
+def _directory(parent: HostPath) -> Iterator[str]:
+    place = tempfile.mkdtemp(prefix="new-", dir=parent)
+    os.chmod(place, 0o755)
+    yield place
+    # Files of subordinate ids are not for an ordinary user to remove.
+    subprocess.run(["rm", "-rf", "--one-file-system", place], check=os.geteuid() == 0)
 
 
 @pytest.fixture(scope="session")

@@ -84,28 +84,24 @@ def test_gentoo_tree_is_served_by_this_host_s_crossdev(tree: HostPath) -> None:
     assert "crossdev" in done.stderr
 
 
-def test_toolchain_for_another_chost_is_refused(tree: HostPath, changed: HostPath) -> None:
+@pytest.mark.parametrize(
+    ("renamed", "other", "found"),
+    [
+        (CHOST, "riscv64-linux-gnu", f"GCC {VERSION} for riscv64-linux-gnu"),
+        (f"{CHOST}/{VERSION}", f"{CHOST}/13", f"GCC 13 for {CHOST}"),
+    ],
+    ids=["chost", "version"],
+)
+def test_toolchain_of_another_kind_is_refused(
+    tree: HostPath, changed: HostPath, renamed: str, other: str, found: str
+) -> None:
     for top in ("lib", "libexec"):
-        if os.path.isdir(f"{changed}/usr/{top}/gcc/{CHOST}"):
-            os.rename(
-                f"{changed}/usr/{top}/gcc/{CHOST}", f"{changed}/usr/{top}/gcc/riscv64-linux-gnu"
-            )
+        place = f"{changed}/usr/{top}/gcc"
+        if os.path.isdir(f"{place}/{CHOST}"):
+            os.rename(f"{place}/{renamed}", f"{place}/{other}")
     done = prepare(tree, "--provider", changed)
     assert done.returncode == 125
-    assert (
-        f"has no GCC {VERSION} for {CHOST}, but GCC {VERSION} for riscv64-linux-gnu" in done.stderr
-    )
-
-
-def test_toolchain_of_another_version_is_refused(tree: HostPath, changed: HostPath) -> None:
-    for top in ("lib", "libexec"):
-        if os.path.isdir(f"{changed}/usr/{top}/gcc/{CHOST}"):
-            os.rename(
-                f"{changed}/usr/{top}/gcc/{CHOST}/{VERSION}", f"{changed}/usr/{top}/gcc/{CHOST}/13"
-            )
-    done = prepare(tree, "--provider", changed)
-    assert done.returncode == 125
-    assert f"has no GCC {VERSION} for {CHOST}, but GCC 13 for {CHOST}" in done.stderr
+    assert f"has no GCC {VERSION} for {CHOST}, but {found}" in done.stderr
 
 
 def test_toolchain_that_was_configured_otherwise_is_refused(

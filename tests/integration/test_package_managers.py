@@ -7,18 +7,20 @@ repositories are the tests' own (tests/packages.py). Debian has neither apk nor 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.packages import write_apt_repository, write_pacman_sources, write_rpm_sources
 from tests.runs import Kind, Runner
 from tests.trees import tree_hash
+from tests.users import User
 from xbuild.record import HostPath
 
 Fresh = Callable[..., HostPath]
 RunnerOf = Callable[[Kind], Runner]
+NewPlace = Callable[[User], HostPath]
+Managed = Callable[..., tuple[list[str], HostPath]]
 
 APT = ("apt", "dpkg", "init-system-helpers", "systemd-sysv", "passwd", "adduser")
 RPM = ("dnf", "zypper", "rpm", "createrepo-c", "python3", "ca-certificates", "passwd")
@@ -76,18 +78,26 @@ echo "scripts: $(cat /srv/svc.log)"
 
 
 @pytest.fixture
-def shown(reachable_directory: HostPath) -> Iterator[Callable[[Runner], HostPath]]:
-    """``shown(runner)``: a directory of that user's, to be bound at /mnt."""
-    with tempfile.TemporaryDirectory(dir=reachable_directory) as place:
-        os.chmod(place, 0o755)
+def managed(runner_of: RunnerOf, fresh_tree: Fresh, new_place: NewPlace) -> Managed:
+    """``managed(kind, architecture, packages, write, script)``: what it printed, and the tree.
 
-        def make(runner: Runner) -> HostPath:
-            directory = HostPath(f"{place}/{runner.kind}")
-            os.mkdir(directory)
-            os.chown(directory, runner.user.uid, runner.user.gid)
-            return directory
+    ``write`` fills a directory of the user's, seen at /mnt, and returns what to begin with.
+    """
 
-        yield make
+    def manage(
+        kind: Kind,
+        architecture: str,
+        packages: tuple[str, ...],
+        write: Callable[[HostPath], str],
+        script: str,
+    ) -> tuple[list[str], HostPath]:
+        runner = runner_of(kind)
+        place = new_place(runner.user)
+        begin = write(place)
+        tree = fresh_tree(architecture, runner.user, packages)
+        return _lines(runner, tree, place, begin + script), tree
+
+    return manage
 
 
 def _lines(runner: Runner, tree: HostPath, shown: HostPath, script: str) -> list[str]:
@@ -105,19 +115,10 @@ def _lines(runner: Runner, tree: HostPath, shown: HostPath, script: str) -> list
     ("architecture", "kind"),
     [("arm64", "root"), ("armhf", "range"), ("ppc64el", "range"), ("s390x", "range")],
 )
-def test_apt(
-    runner_of: RunnerOf,
-    fresh_tree: Fresh,
-    shown: Callable[[Runner], HostPath],
-    architecture: str,
-    kind: Kind,
-) -> None:
+def test_apt(managed: Managed, architecture: str, kind: Kind) -> None:
     """Debian's own rule starts no service where the runlevel is unknown (invoke-rc.d(8))."""
-    runner = runner_of(kind)
-    place = shown(runner)
-    write_apt_repository(place)
-    tree = fresh_tree(architecture, runner.user, APT)
-    assert _lines(runner, tree, place, APT_SCRIPT) == [
+    lines, tree = managed(kind, architecture, APT, write_apt_repository, APT_SCRIPT)
+    assert lines == [
         "no service was started",
         "scripts: postinst configure ",
         "prerm upgrade 2.0",
@@ -130,47 +131,21 @@ def test_apt(
 @pytest.mark.parametrize(
     ("kind", "manager", "script"), [("root", "dnf", DNF_SCRIPT), ("range", "zypper", ZYPPER_SCRIPT)]
 )
-def test_rpm(
-    runner_of: RunnerOf,
-    fresh_tree: Fresh,
-    shown: Callable[[Runner], HostPath],
-    kind: Kind,
-    manager: str,
-    script: str,
-) -> None:
+def test_rpm(managed: Managed, kind: Kind, manager: str, script: str) -> None:
     """Built by rpmbuild and indexed by createrepo_c in the tree."""
-    runner = runner_of(kind)
-    place = shown(runner)
-    make = write_rpm_sources(place)
-    tree = fresh_tree("arm64", runner.user, RPM)
-    assert _lines(runner, tree, place, make + script) == [
-        "scripts: post 1",
-        "post 2",
-        "preun 1",
-        "preun 0",
-    ], manager
+    lines, _ = managed(kind, "arm64", RPM, write_rpm_sources, script)
+    assert lines == ["scripts: post 1", "post 2", "preun 1", "preun 0"], manager
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pacman(
-    runner_of: RunnerOf, fresh_tree: Fresh, shown: Callable[[Runner], HostPath], kind: Kind
-) -> None:
-    runner = runner_of(kind)
-    place = shown(runner)
-    make = write_pacman_sources(place)
-    tree = fresh_tree("arm64", runner.user, PACMAN)
-    assert _lines(runner, tree, place, make + PACMAN_SCRIPT) == [
-        "scripts: install 1.0-1",
-        "upgrade 2.0-1 1.0-1",
-        "remove 2.0-1",
-    ]
+def test_pacman(managed: Managed, kind: Kind) -> None:
+    lines, _ = managed(kind, "arm64", PACMAN, write_pacman_sources, PACMAN_SCRIPT)
+    assert lines == ["scripts: install 1.0-1", "upgrade 2.0-1 1.0-1", "remove 2.0-1"]
 
 
 @pytest.mark.parametrize("option", ["--ephemeral", "--no-sync"])
-def test_apt_in_passing(
-    root: Runner, fresh_tree: Fresh, shown: Callable[[Runner], HostPath], option: str
-) -> None:
-    place = shown(root)
+def test_apt_in_passing(root: Runner, fresh_tree: Fresh, new_place: NewPlace, option: str) -> None:
+    place = new_place(root.user)
     write_apt_repository(place)
     tree = fresh_tree("arm64", root.user, APT)
     before = tree_hash(tree)
