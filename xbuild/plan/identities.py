@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.plan.guest import Account
     from xbuild.plan.host import Host, SubIds
     from xbuild.plan.request import Request
     from xbuild.tree.survey import Survey
@@ -80,6 +81,22 @@ def may_have_roots_number(request: Request, host: Host, filesystem: str | None =
     if request.private_users == "identity":
         return True
     return not (host.can_idmap_type(filesystem) if filesystem else host.can_idmap(request.target))
+
+
+def check_mapped(account: Account, ids: Identities) -> None:
+    """Raise HostUnable for ids that the container lacks: setresuid(2) takes -1 for no change."""
+    groups = account.groups if ids.inner.has_setgroups else ()
+    unmapped = [f"uid {account.uid}"] if ids.inner.outside_uid(account.uid) is None else []
+    for gid in (account.gid, *groups):
+        if ids.inner.outside_gid(gid) is None:
+            unmapped.append(f"gid {gid}")
+    if unmapped:
+        raise HostUnable(
+            f"Cannot run as {account.name}: {unmapped[0]} is not mapped in this container",
+            "ordinary users have the ids that /etc/subuid and /etc/subgid grant them: subuid(5)"
+            if ids.kind in ("subordinate", "single")
+            else "xbuild run --dry-run shows which ids are",
+        )
 
 
 def identities_to_make_a_tree(host: Host) -> Identities:

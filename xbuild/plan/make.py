@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from xbuild.emulation.rules import derive_rule
-from xbuild.errors import HostUnable, UsageError
+from xbuild.errors import UsageError
 from xbuild.plan import steps
 from xbuild.plan.emulate import choose_emulation
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
-from xbuild.plan.identities import choose_identities, may_have_roots_number
+from xbuild.plan.identities import check_mapped, choose_identities, may_have_roots_number
 from xbuild.plan.lifecycle import lifecycle_steps
 from xbuild.plan.naming import hostname_of
 from xbuild.plan.privileges import privilege_steps
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
-    from xbuild.plan.guest import Account, Guest
+    from xbuild.plan.guest import Guest
     from xbuild.plan.identities import Identities
     from xbuild.plan.limits import LimitResources
     from xbuild.plan.native import Native
@@ -278,7 +278,7 @@ def _exec_step(
                 "name a command: xbuild run TREE -- /path/to/program",
             )
         argv = (shell, "-l")
-    _check_mapped(account, ids)
+    check_mapped(account, ids)
     home, top = (account.home if guest.home_exists else GuestPath("/")), GuestPath("/")
     return steps.Exec(
         argv,
@@ -295,22 +295,6 @@ def _exec_step(
         request.piped,
         request.init,
     )
-
-
-def _check_mapped(account: Account, ids: Identities) -> None:
-    """Raise HostUnable for ids that the container lacks: setresuid(2) takes -1 for no change."""
-    groups = account.groups if ids.inner.has_setgroups else ()
-    unmapped = [f"uid {account.uid}"] if ids.inner.outside_uid(account.uid) is None else []
-    for gid in (account.gid, *groups):
-        if ids.inner.outside_gid(gid) is None:
-            unmapped.append(f"gid {gid}")
-    if unmapped:
-        raise HostUnable(
-            f"Cannot run as {account.name}: {unmapped[0]} is not mapped in this container",
-            "ordinary users have the ids that /etc/subuid and /etc/subgid grant them: subuid(5)"
-            if ids.kind in ("subordinate", "single")
-            else "xbuild run --dry-run shows which ids are",
-        )
 
 
 def _environment(
