@@ -16,10 +16,10 @@ from xbuild.sandbox.filelock import lock_holders
 from xbuild.sandbox.holders import find_holders, name_of
 from xbuild.sandbox.loop import loops_of
 from xbuild.sandbox.mountinfo import MountRow, is_within, read_mountinfo
+from xbuild.sandbox.sysfs import BLOCKS, backing_file_of, names_in, processes, text_of
 from xbuild.tree.resolve import target_error
 
 UseKind = Literal["process", "mount", "loop", "swap", "lock", "mapping"]
-_BLOCKS = "/sys/block"
 
 
 class Use(Record):
@@ -62,7 +62,7 @@ def find_uses(path: HostPath) -> Uses:
 def _uses_of_tree(tree: HostPath) -> Uses:
     found = list(_mounts_below(tree))
     for loop in _all_loops():
-        backing = _text(f"{_BLOCKS}/{os.path.basename(loop)}/loop/backing_file")
+        backing = backing_file_of(os.path.basename(loop))
         if is_within(backing, tree):
             found += _uses_of_loop(loop, backing)
     found += _swaps(lambda name: is_within(name, tree))
@@ -103,8 +103,8 @@ def _uses_of_device(device: str) -> Iterator[Use]:
     yield from _mounts_of(device)
     nodes = _nodes_of(device)
     for node in nodes:
-        for holder in _names(f"/sys/class/block/{os.path.basename(node)}/holders"):
-            label = _text(f"{_BLOCKS}/{holder}/dm/name") or holder
+        for holder in names_in(f"/sys/class/block/{os.path.basename(node)}/holders"):
+            label = text_of(f"{BLOCKS}/{holder}/dm/name") or holder
             hint = f"dmsetup remove {label} (kpartx -d, vgchange -an, cryptsetup close)"
             yield Use("mapping", f"{label} is made of {node}", hint, 0, label)
         for loop in loops_of(node) if os.path.exists(node) else ():
@@ -118,9 +118,9 @@ def _uses_of_loop(loop: str, backing: str) -> Iterator[Use]:
     for pid in _openers(HostPath(loop))[0]:
         yield _process(pid, f"has {loop} open")
     marks = []
-    if _text(f"{_BLOCKS}/{name}/ro") == "1":
+    if text_of(f"{BLOCKS}/{name}/ro") == "1":
         marks.append("read-only")
-    goes = _text(f"{_BLOCKS}/{name}/loop/autoclear") == "1"
+    goes = text_of(f"{BLOCKS}/{name}/loop/autoclear") == "1"
     marks.append("goes with its last user" if goes else "stays until it is detached")
     hint = "nothing to do: end what uses it" if goes else f"losetup -d {loop}"
     yield Use("loop", f"{loop} shows {backing} ({', '.join(marks)})", hint, 0, loop)
@@ -146,7 +146,7 @@ def mount_tables() -> Iterator[tuple[int, tuple[MountRow, ...]]]:
     """Yield the mounts of each mount namespace, with a process in it: 0 for the caller's own."""
     yield 0, read_mountinfo()
     seen = {os.stat("/proc/self/ns/mnt").st_ino}
-    for pid in _processes():
+    for pid in processes():
         try:
             namespace = os.stat(f"/proc/{pid}/ns/mnt").st_ino
             if namespace in seen:
@@ -163,7 +163,7 @@ def _openers(path: HostPath) -> tuple[list[int], int]:
     wanted = os.stat(path)
     identity = (wanted.st_dev, wanted.st_ino)
     found, unseen = [], 0
-    for pid in _processes():
+    for pid in processes():
         if pid == os.getpid():
             continue
         try:
@@ -200,7 +200,7 @@ def _lock_holders(image: HostPath) -> tuple[int, ...]:
 
 
 def _swaps(matches: Callable[[str], bool]) -> Iterator[Use]:
-    for line in _text("/proc/swaps").splitlines()[1:]:
+    for line in text_of("/proc/swaps").splitlines()[1:]:
         name = line.split()[0].replace("\\040", " ")
         if matches(name):
             yield Use("swap", f"{name} is in use as swap", f"swapoff {shlex.quote(name)}", 0, name)
@@ -221,32 +221,13 @@ def _end(pid: int) -> str:
 def _nodes_of(device: str) -> tuple[str, ...]:
     """Return a block device and its partitions."""
     name = os.path.basename(device)
-    parts = [n for n in _names(f"{_BLOCKS}/{name}") if n.startswith(name)]
+    parts = [n for n in names_in(f"{BLOCKS}/{name}") if n.startswith(name)]
     return (device, *(f"/dev/{part}" for part in parts))
 
 
 def _number(device: str) -> str:
-    return _text(f"/sys/class/block/{os.path.basename(device)}/dev")
+    return text_of(f"/sys/class/block/{os.path.basename(device)}/dev")
 
 
 def _all_loops() -> list[str]:
-    return [f"/dev/{n}" for n in _names(_BLOCKS) if os.path.exists(f"{_BLOCKS}/{n}/loop")]
-
-
-def _processes() -> list[int]:
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return ""
+    return [f"/dev/{n}" for n in names_in(BLOCKS) if os.path.exists(f"{BLOCKS}/{n}/loop")]

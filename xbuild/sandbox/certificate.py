@@ -15,13 +15,13 @@ from xbuild.record import HostPath, Record
 from xbuild.sandbox import _linux
 from xbuild.sandbox.holders import Holders, find_holders, living_descendants, name_of
 from xbuild.sandbox.mountinfo import MountRow, is_within, read_mountinfo
+from xbuild.sandbox.sysfs import BLOCKS, backing_file_of, names_in, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _BINFMT = "/proc/sys/fs/binfmt_misc"
-_BLOCKS = "/sys/block"
 _SETTLE_S = 2.0  # the kernel takes a mount namespace down after its last process is gone
 _PAUSE_S = 0.02
 _NAMED = 5  # differences and holders of a kind that are named, the rest is counted
@@ -81,14 +81,14 @@ def _observe(target: HostPath) -> Witness:
 
 def _loops() -> dict[str, str]:
     return {
-        name: _text(f"{_BLOCKS}/{name}/loop/backing_file")
-        for name in _names(_BLOCKS)
-        if name.startswith("loop") and os.path.exists(f"{_BLOCKS}/{name}/loop")
+        name: backing_file_of(name)
+        for name in names_in(BLOCKS)
+        if name.startswith("loop") and os.path.exists(f"{BLOCKS}/{name}/loop")
     }
 
 
 def _binfmt_entries() -> dict[str, str]:
-    return {name: _text(f"{_BINFMT}/{name}") for name in _names(_BINFMT) if name != "register"}
+    return {name: text_of(f"{_BINFMT}/{name}") for name in names_in(_BINFMT) if name != "register"}
 
 
 def _differences(before: Witness, after: Witness) -> list[str]:
@@ -168,18 +168,3 @@ def _counted(count: int, one: str, many: str = "") -> str:
 def _listed(names: list[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return ""  # a loop device without a file has none to show

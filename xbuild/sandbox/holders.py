@@ -10,6 +10,7 @@ import os
 
 from xbuild.record import HostPath, Record
 from xbuild.sandbox.mountinfo import MountRow, is_within, mount_of, read_mountinfo
+from xbuild.sandbox.sysfs import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def find_holders(tree: HostPath) -> Holders:
     """
     place = _Place(tree)
     found, unseen = [], 0
-    for pid in _processes():
+    for pid in processes():
         if pid == os.getpid():
             continue
         try:
@@ -128,10 +129,6 @@ def living_descendants() -> tuple[int, ...]:
             if not _has_ended(child):
                 found.append(child)
     return tuple(found)
-
-
-def _processes() -> list[int]:
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def _open_files(pid: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ import stat
 import struct
 
 from xbuild.record import Record
+from xbuild.sandbox.sysfs import BLOCKS, backing_file_of, names_in
 
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_GET_STATUS64 = 0x4C05
@@ -130,21 +131,11 @@ def loops_of(path: str) -> tuple[str, ...]:
     wanted = os.stat(path)
     real = os.path.realpath(path)
     found = []
-    for name in sorted(os.listdir("/sys/block")):
-        backing = _backing_file(name)
+    for name in names_in(BLOCKS):
+        backing = backing_file_of(name)
         if backing and (backing == real or _shows(f"/dev/{name}", wanted)):
             found.append(f"/dev/{name}")
     return tuple(found)
-
-
-def _backing_file(name: str) -> str:
-    if not name.startswith("loop"):
-        return ""
-    try:
-        with open(f"/sys/block/{name}/loop/backing_file", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return ""
 
 
 def _shows(device: str, wanted: os.stat_result) -> bool:
