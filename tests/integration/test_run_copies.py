@@ -98,6 +98,47 @@ def test_hostile_container_gets_nowhere(root: Runner, place: Place) -> None:
         assert root.run(*words, root.tree("arm64"), "sh", "-c", script).returncode == 125
 
 
+def test_link_that_a_guest_laid_is_not_followed(runner: Runner, place: Place) -> None:
+    """Neither on the way to a destination that it may write to, nor at its end."""
+    path, tree = place(runner), runner.tree("arm64")
+    shared = ("--bind", f"{path}/source:/mnt")
+    ending = f"--copy-out=/tmp/log:{path}/source/log"
+    lay = f"echo evil >/tmp/log; rm -rf /mnt/deep; ln -s {path}/out /mnt/log"
+    assert runner.run(*shared, ending, tree, "sh", "-ec", lay).returncode == 0
+    with open(f"{path}/source/log", encoding="ascii") as file:
+        assert file.read() == "evil\n"
+    os.mkdir(f"{path}/source/deep")
+    os.chown(f"{path}/source/deep", runner.user.uid, runner.user.gid)
+    on_the_way = f"--copy-out=/tmp/log:{path}/source/deep/log"
+    lay = f"echo evil >/tmp/log; rmdir /mnt/deep; ln -s {path}/out /mnt/deep"
+    done = runner.run(*shared, on_the_way, tree, "sh", "-ec", lay)
+    assert done.returncode == 125
+    assert any("Too many levels of symbolic links" in note for note in notes(done))
+    assert os.listdir(f"{path}/out") == []
+
+
+def test_links_of_the_callers_are_followed(root: Runner, place: Place) -> None:
+    path = place(root)
+    os.symlink("out", f"{path}/way")
+    os.symlink("out", f"{path}/end")
+    words = (f"--copy-out=/tmp/log:{path}/way/new/log", f"--copy-out=/tmp/log:{path}/end")
+    root.output(*words, root.tree("arm64"), "sh", "-c", "echo built >/tmp/log")
+    assert sorted(os.listdir(f"{path}/out")) == ["log", "new"]
+    assert os.listdir(f"{path}/out/new") == ["log"]
+
+
+def test_directories_without_end(root: Runner, place: Place) -> None:
+    path = place(root)
+    script = "mkdir -p /tmp/d/$(printf 'a/%.0s' $(seq 1200))"
+    words = (f"--copy-out=/tmp/d:{path}/out", f"--copy-out=/etc/passwd:{path}/name")
+    done = root.run(*words, root.tree("arm64"), "sh", "-ec", script)
+    assert done.returncode == 125
+    (said,) = [note for note in notes(done) if "Cannot copy" in note]
+    assert "File name too long" in said
+    assert "Traceback" not in done.stderr
+    assert os.path.getsize(f"{path}/name")
+
+
 def test_large_file_both_ways(root: Runner, place: Place) -> None:
     path = place(root)
     with open(f"{path}/source/large", "wb") as file:

@@ -8,7 +8,7 @@ from xbuild.cli.places import OPTIONAL, guest_path, on_host, split_colons
 from xbuild.errors import UsageError
 from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.request import OverlayRequest, Request, TmpfsRequest
-from xbuild.record import GuestPath, replace
+from xbuild.record import GuestPath, HostPath, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,10 @@ def copy_in(text: str) -> CopyIn:
 def copy_out(text: str) -> CopyOut:
     """Parse ``--copy-out``. Raises UsageError."""
     source, destination = _pair(text)
-    return CopyOut(guest_path(source, "--copy-out"), on_host(os.path.expanduser(destination)))
+    directory, name = os.path.split(on_host(os.path.expanduser(destination)))
+    # Links of the way are followed now: later ones may be the guest's.
+    target = HostPath(os.path.join(os.path.realpath(directory), name))
+    return CopyOut(guest_path(source, "--copy-out"), target)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ class CopyOut(Record):
     """Copy a file or directory to the host once the command has ended, however it did.
 
     What is there belongs to who started xbuild. Into an existing directory, or under a new name.
+    There is no symbolic link on the way to ``target``: one that is met is a guest's trick.
     """
 
     source: GuestPath

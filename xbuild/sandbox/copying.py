@@ -10,16 +10,18 @@ import errno
 import marshal
 import os
 import stat
+from contextlib import suppress
 
 from xbuild.sandbox import _linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _LENGTH_BYTES = 4
 _CHUNK = 1 << 16
 _MODES = 0o777
+_DEPTH_LIMIT = 400  # directories in one another, each of which takes a descriptor and a call
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _BENEATH = _linux.RESOLVE_NO_SYMLINKS | _linux.RESOLVE_BENEATH
 
@@ -62,6 +64,8 @@ def _pack_entry(parent: int, name: str, place: str, pipe: int) -> None:
     if stat.S_ISLNK(status.st_mode):
         _send(pipe, ("link", place, os.readlink(name, dir_fd=parent)))
     elif stat.S_ISDIR(status.st_mode):
+        if place.count("/") > _DEPTH_LIMIT:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{place[:40]}...")
         _send(pipe, ("directory", place, status.st_mode & _MODES, times))
         fd = os.open(name, _READING | os.O_DIRECTORY, dir_fd=parent)
         try:
@@ -111,6 +115,19 @@ def unpack(pipe: int, path: str) -> None:
     Raises OSError, of either side; what comes after is then still read, so that the next copy
     begins where it should.
     """
+    _unpack(pipe, lambda name: _base(path, name))
+
+
+def unpack_outside(pipe: int, path: str, *, is_guests: bool) -> None:
+    """Do the same where a guest may have laid links meanwhile. Raises OSError.
+
+    None is followed on the way, which is to be without any; nor at its end, where the guest may
+    write to that directory (``is_guests``): a file takes its place.
+    """
+    _unpack(pipe, lambda name: _base_outside(path, name, is_guests=is_guests))
+
+
+def _unpack(pipe: int, find_base: Callable[[str], tuple[int, str]]) -> None:
     frames = _frames(pipe)
     failure: OSError | None = None
     base = -1
@@ -121,7 +138,7 @@ def unpack(pipe: int, path: str) -> None:
             continue
         try:
             if failure is None and kind == "top":
-                base, name = _base(path, str(rest[0]))
+                base, name = find_base(str(rest[0]))
             elif failure is None:
                 _unpack_entry(base, name, kind, rest, pipe)
                 continue
@@ -142,6 +159,40 @@ def _base(path: str, name: str) -> tuple[int, str]:
     directory, new = os.path.split(os.path.normpath(path))
     os.makedirs(directory or "/", exist_ok=True)
     return _open_directory(directory), new
+
+
+def _base_outside(path: str, name: str, *, is_guests: bool) -> tuple[int, str]:
+    directory, new = os.path.split(os.path.normpath(path))
+    parent = _open_way(directory)
+    try:
+        resolve = _BENEATH if is_guests else _linux.RESOLVE_NO_MAGICLINKS
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        base = _linux.openat2(parent, new or ".", flags=flags, resolve=resolve)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            os.close(parent)
+            raise
+        return parent, new
+    os.close(parent)
+    return base, name or "."
+
+
+def _open_way(path: str) -> int:
+    """Open a directory, made if missing, on whose path there is no link."""
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    try:
+        return _linux.openat2(
+            _linux.AT_FDCWD, path, flags=flags, resolve=_linux.RESOLVE_NO_SYMLINKS
+        )
+    except FileNotFoundError:
+        directory, new = os.path.split(path)
+        parent = _open_way(directory)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(new, dir_fd=parent)
+        return _linux.openat2(parent, new, flags=flags, resolve=_BENEATH)
+    finally:
+        os.close(parent)
 
 
 def _unpack_entry(base: int, name: str, kind: str, rest: Sequence[str | int], pipe: int) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 
 from xbuild.plan.copies import CopyIn, CopyOut
+from xbuild.plan.steps import Bind
 from xbuild.sandbox import _linux
-from xbuild.sandbox.copying import pack, unpack
+from xbuild.sandbox.copying import pack, unpack_outside
+from xbuild.sandbox.mountinfo import is_within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Porter:
     def __init__(self, plan: Plan) -> None:
         self._copies_in = [step for step in plan.steps if isinstance(step, CopyIn)]
         self._copies_out = [step for step in plan.steps if isinstance(step, CopyOut)]
+        writable = [s.source for s in plan.steps if isinstance(s, Bind) and not s.read_only]
+        self._guests = tuple(os.path.realpath(place) for place in (plan.target, *writable))
         self.into, into = os.pipe()
         out, self.out = os.pipe()
         self._failures, failures = os.pipe()
@@ -75,10 +79,11 @@ class Porter:
         finally:
             os._exit(0)
 
-    @staticmethod
-    def _receive(step: CopyOut, out: int, failures: int) -> None:
+    def _receive(self, step: CopyOut, out: int, failures: int) -> None:
         try:
-            unpack(out, step.target)
+            parent = os.path.dirname(step.target)
+            is_guests = any(is_within(parent, place) for place in self._guests)
+            unpack_outside(out, step.target, is_guests=is_guests)
         except OSError as error:
             where = f" at {error.filename}" if error.filename else ""
             text = f"Cannot copy {step.source} to {step.target}: {error.strerror}{where}\n"
