@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Protocol
 
 import pexpect
 import pytest
 
-from tests import capability, host_state, installation, leftovers, users
+from tests import capability, host_state, installation, leftovers, shares, users
 from tests.trees import TreeStore
 from tests.users import User
 from xbuild.record import HostPath
@@ -45,7 +45,8 @@ def require() -> Callable[[str, bool, str], None]:
 @pytest.fixture(scope="session")
 def reachable_directory() -> Iterator[HostPath]:
     """A directory that every user can enter, removed when the session ends."""
-    directory = tempfile.mkdtemp(prefix="xbuild-tests-", dir="/var/tmp")
+    above, prefix = os.path.split(host_state.REACHABLE)
+    directory = tempfile.mkdtemp(prefix=prefix, dir=above)
     os.chmod(directory, 0o755)
     yield HostPath(directory)
     subprocess.run(["rm", "-rf", "--one-file-system", directory], check=False)
@@ -89,9 +90,7 @@ def fresh_tree(tree_store: TreeStore) -> Iterator[Callable[..., HostPath]]:
 
 @pytest.fixture(scope="session")
 def _made_users() -> Iterator[None]:
-    with ExitStack() as stack:
-        if os.geteuid() == 0:
-            stack.enter_context(users.made_users())
+    with users.made_users() if os.geteuid() == 0 else nullcontext():
         yield
 
 
@@ -173,20 +172,55 @@ def open_terminal() -> Iterator[OpenTerminal]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def own_places(
+    reachable_directory: HostPath, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, ...]:
+    """The directories of this session: what is in another's belongs to that one."""
+    return reachable_directory, str(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(autouse=True)
 def host_untouched(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail an integration test that changed the host or left a process behind."""
     if "integration" not in request.path.parts:
         yield
         return
-    leftovers.adopt_orphans()
-    processes, before = leftovers.descendants(), host_state.observe()
-    yield
-    left = leftovers.left_since(processes)
-    leftovers.end(left)
-    changed = host_state.differences(before)
+    own: tuple[str, ...] = request.getfixturevalue("own_places")
+    with _turn(request.node):
+        leftovers.adopt_orphans()
+        processes, before = leftovers.descendants(), host_state.observe(own)
+        yield
+        left = leftovers.left_since(processes)
+        leftovers.end(left)
+        changed = host_state.differences(before, own)
     assert not left, f"processes left behind: {left}"
     assert not changed, "the host is not as it was: " + "; ".join(changed)
+
+
+def _turn(test: pytest.Item) -> AbstractContextManager[None]:
+    queue: HostPath | None = test.config.getoption("--queue")
+    if queue is None:
+        return nullcontext()
+    return shares.turn(queue, alone=test.get_closest_marker(shares.ALONE) is not None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say how sessions are told to share the tests out."""
+    parser.addoption(
+        "--queue",
+        metavar="FILE",
+        help="share the tests out with the other sessions that name this file (at first empty)",
+    )
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run what no other session of the queue does; without a queue, pytest runs all."""
+    queue: HostPath | None = session.config.getoption("--queue")
+    if queue is None or session.testsfailed or session.config.option.collectonly:
+        return None
+    shares.run_shares(session, shares.Queue(queue, session.items))
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

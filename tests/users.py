@@ -1,6 +1,7 @@
-"""Ordinary users to run things as, made when root tests and removed with the last session.
+"""Ordinary users to run things as, made when root tests and removed at the session's end.
 
-Sessions that run at the same time share the users; a lock tells who is the last.
+Each session has its own, named after its process: what a user may have, or has in /tmp, is shared
+by all that runs as that user.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from xbuild.record import Record
 
-WITH_RANGE = "xbuild-test"
-WITHOUT_RANGE = "xbuild-plain"
+WITH_RANGE = "xbuild-test-"
+WITHOUT_RANGE = "xbuild-plain-"
 _MARK = "made by xbuild's tests"
-_LOCK = "/run/lock/xbuild-tests.lock"
+_LOCK = "/run/lock/xbuild-tests.lock.change"
 _RANGE_SIZE = 65536
 
 
@@ -81,52 +82,56 @@ def has_range(name: str) -> bool:
     )
 
 
+def _name_of(kind: str) -> str:
+    return f"{kind}{os.getpid()}"
+
+
 @contextmanager
 def made_users() -> Iterator[None]:
-    """Have both users exist while the block runs; needs root."""
-    with open(_LOCK, "w") as shared:
+    """Have both users of this session exist while the block runs; needs root."""
+    names = [_name_of(kind) for kind in (WITH_RANGE, WITHOUT_RANGE)]
+    with _alone():
+        for name in _left_behind():
+            _remove(name)
+        for name in names:
+            _make(name)
+    try:
+        yield
+    finally:
         with _alone():
-            for name in (WITH_RANGE, WITHOUT_RANGE):
-                _make(name)
-            fcntl.flock(shared, fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            with _alone():
-                if _is_last(shared):
-                    for name in (WITH_RANGE, WITHOUT_RANGE):
-                        _remove(name)
+            for name in names:
+                _remove(name)
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let no other session make or remove the users meanwhile; it may well use them."""
-    with open(f"{_LOCK}.change", "w") as change:
+    """Let no other session make or remove users meanwhile."""
+    with open(_LOCK, "w") as change:
         fcntl.flock(change, fcntl.LOCK_EX)
         yield
 
 
-def known_user(name: str, home: str) -> User:
-    """Return an existing user, who is given the directory ``home``."""
+def _left_behind() -> list[str]:
+    """Return users of sessions that were killed."""
+    made = [entry.pw_name for entry in pwd.getpwall() if entry.pw_gecos == _MARK]
+    ends = [(name, name.rpartition("-")[2]) for name in made]
+    return [name for name, pid in ends if pid.isdigit() and not os.path.exists(f"/proc/{pid}")]
+
+
+def known_user(kind: str, home: str) -> User:
+    """Return this session's user of a kind, who is given the directory ``home``."""
+    name = _name_of(kind)
     entry = pwd.getpwnam(name)
     os.makedirs(home, exist_ok=True)
     os.chown(home, entry.pw_uid, entry.pw_gid)
     return User(name, entry.pw_uid, entry.pw_gid, home, has_range(name))
 
 
-def _is_last(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _make(name: str) -> None:
     if not _exists(name):
         home = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh"]
         _run(["useradd", "--system", "--user-group", "--comment", _MARK, *home, name])
-    if name == WITH_RANGE and not has_range(name):
+    if name.startswith(WITH_RANGE) and not has_range(name):
         first = _first_free_id()
         ids = f"{first}-{first + _RANGE_SIZE - 1}"
         _run(["usermod", "--add-subuids", ids, "--add-subgids", ids, name])

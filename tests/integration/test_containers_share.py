@@ -45,14 +45,18 @@ def test_fifty_at_once_on_one_tree(root: Runner, fresh_tree: Callable[..., str])
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        listed = json.loads(root.command("ps", "--json").stdout)["containers"]
-        names = [each["name"] for each in listed if each["tree"] == tree]
+        names = _names_of(root, tree)
         assert len(names) == len(set(names)) == FIFTY
         assert root.command("exec", names[-1], "true").returncode == 0
         stopped = root.command("stop", *names)
         assert stopped.returncode == 0, stopped.stderr
         assert {process.wait(30) for process in processes} == {128 + signal.SIGTERM}
-    assert not [n for n in root.command("ps", "-q").stdout.split() if n in names]
+    assert _names_of(root, tree) == []
+
+
+def _names_of(runner: Runner, tree: str) -> list[str]:
+    listed = json.loads(runner.command("ps", "--json").stdout)["containers"]
+    return [each["name"] for each in listed if each["tree"] == tree]
 
 
 def test_fifty_ephemeral_ones_leave_the_tree_alone(

@@ -138,7 +138,7 @@ CASES: list[tuple[Maker, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "said", "shown"), CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("make", "said", "shown"), CASES)
 def test_bad_image(xbuild: Xbuild, tmp_path: Path, make: Maker, said: str, shown: str) -> None:
     require("root", os.geteuid() == 0, "images are run in by root")
     image = make(tmp_path)

@@ -128,6 +128,7 @@ def test_disk_of_the_running_system(
     assert_refused(done, "is the disk of the running system", "lsblk")
 
 
+@pytest.mark.alone
 def test_disk_that_is_not_removable(flash: Flash) -> None:
     """A zram is one."""
     require("root", os.geteuid() == 0, "a zram needs root")

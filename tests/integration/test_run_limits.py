@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import leftovers
 from tests.capability import require
 from tests.groups import delegated_group
 from tests.runs import Runner, notes
@@ -30,8 +31,14 @@ def no_groups_left() -> Iterator[None]:
 
 
 def groups() -> list[str]:
-    """Return those of containers that began since this module was loaded."""
-    return [group for group in _all_groups() if group not in _OF_OTHERS]
+    """Return those of containers that began since this module was loaded, and not by others."""
+    return [g for g in _all_groups() if g not in _OF_OTHERS and not _is_of_another_session(g)]
+
+
+def _is_of_another_session(group: str) -> bool:
+    """Tell whether it belongs to a launcher that lives, and is no descendant of this session's."""
+    launcher = int(os.path.basename(group).rpartition("-")[2])
+    return os.path.exists(f"/proc/{launcher}") and launcher not in leftovers.descendants()
 
 
 def _all_groups() -> list[str]:

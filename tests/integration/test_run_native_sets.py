@@ -202,10 +202,11 @@ def test_killed_run_leaves_nothing(root: Runner, native: NativeRunner) -> None:
     tree = root.tree("arm64")
     native.prepare(tree, "/usr/bin/sleep")
     environment = root.user.environment(XDG_CACHE_HOME=native.cache)
-    script = ("sh", "-c", "sleep 1000 & echo ready; wait")
+    long = f"sleep 1000.{os.getpid()}"
+    script = ("sh", "-c", f"{long} & echo ready; wait")
     with root.spawn("--native", tree, "--", *script, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.kill()
-    left = subprocess.run(["pgrep", "-f", "^sleep 1000$"], capture_output=True, check=False)
+    left = subprocess.run(["pgrep", "-f", f"^{long}$"], capture_output=True, check=False)
     assert left.stdout == b""

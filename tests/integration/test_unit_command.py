@@ -17,8 +17,9 @@ SCRIPT = 'echo "$WORD"; echo $((6*7))'
 
 
 def unit(root: Runner, *options: str) -> str:
-    words = ("unit", *options, "-E", f"WORD={VALUE}", root.tree("arm64"), "--", "sh", "-c", SCRIPT)
-    done = root.command(*words)
+    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    words = ("unit", *options, "--name", name, "-E", f"WORD={VALUE}", root.tree("arm64"))
+    done = root.command(*words, "--", "sh", "-c", SCRIPT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
