@@ -6,9 +6,11 @@ import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +106,36 @@ def test_action_without_a_tree_installs_alone(service: Service) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert re.search(r"^xbuild \d", done.stderr, re.MULTILINE)
     assert done.outputs == {"cache-key": ""}
+
+
+def test_action_that_is_cancelled(root: Runner, tmp_path: Path) -> None:
+    """GitHub's runner sends its signals to the step's shell, and to none of its children."""
+    step = read_yaml(f"{CHECKOUT}/action.yml")["runs"]["steps"][-1]
+    script = tmp_path / "step.sh"
+    script.write_text(step["run"])
+    path = f"{os.path.dirname(root.xbuild[0])}:{os.environ['PATH']}"
+    environment = root.user.environment(
+        GITHUB_ACTIONS="true",
+        GITHUB_ACTION_PATH=CHECKOUT,
+        XBUILD_TREE=root.tree("arm64"),
+        XBUILD_SCRIPT="trap 'exit 7' INT; echo log >/tmp/log; echo ready; sleep 60",
+        XBUILD_ARTIFACTS=f"/tmp/log:{tmp_path}/artifact",
+    )
+    with subprocess.Popen(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", script],
+        env={**environment, "PATH": path},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as runner:
+        assert runner.stdout is not None
+        while runner.stdout.readline() not in ("ready\n", ""):
+            continue
+        runner.send_signal(signal.SIGINT)
+        log = runner.stdout.read()
+    assert runner.returncode == 7, log
+    assert (tmp_path / "artifact").read_text() == "log\n"
+    assert "::error title=xbuild%3A ended with status 7::" in log
 
 
 def test_inputs_are_no_code_of_the_runner(service: Service) -> None:

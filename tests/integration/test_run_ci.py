@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,6 +166,25 @@ def test_artifacts_of_a_hang_are_copied_out_and_it_is_told(root: Runner) -> None
     error = done.stdout.splitlines()[-1]
     assert error.startswith("::error title=xbuild%3A Time is up%3A nothing has moved for 1 s")
     assert "S sleep 4321" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_artifacts_of_a_cancelled_job_are_copied_out(runner: Runner, number: int) -> None:
+    """Before GitHub kills it; its command takes no notice of being cancelled."""
+    out = os.path.join(runner.user.home, "cancelled")
+    words = (*PROFILE, "--copy-out", f"/tmp/log:{out}", runner.tree("arm64"), "--", "sh", "-c")
+    script = "trap '' INT TERM; echo x >/tmp/log; echo ready; while :; do sleep 1; done"
+    environment = runner.user.environment(**GITHUB)
+    with runner.spawn(*words, script, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() not in ("ready\n", ""):
+            continue
+        os.kill(process.pid, number)
+        rest = process.stdout.read()
+    assert process.returncode == 137
+    assert "::error title=xbuild%3A ended with status 137::" in rest
+    with open(out, encoding="ascii") as file:
+        assert file.read() == "x\n"
 
 
 def test_what_the_profile_says_can_be_said_otherwise(

@@ -37,6 +37,9 @@ else:
     import _signal as signal
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
+# How long the command may take to end in a job that was cancelled, so that time is left for what is
+# copied out: GitHub sends SIGINT, SIGTERM after 7.5 seconds and SIGKILL after 2.5 more.
+_OF_GITHUB = {int(signal.SIGINT): 5.0, int(signal.SIGTERM): 0.5}
 
 
 class Reporting:
@@ -197,7 +200,8 @@ def run_reported(
     try:
         plan = decide(request)
         reporting.planned(plan)
-        container = TappedContainer(plan, tap, reporting)
+        patience_s = _OF_GITHUB if service == "github" else None
+        container = TappedContainer(plan, tap, reporting, patience_s)
         status = run(container)
         if may_be_explained(request.command, status):
             explanations = explained(plan, status, tap.tail())

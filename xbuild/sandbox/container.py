@@ -118,13 +118,13 @@ class Container:
                 with groups.entered():
                     watched = self._start(lines)
                 try:
-                    forwarding.begin(watched.pid)
+                    forwarding.begin(watched.pid, self._heard)
                     standing.enlist()
                     lines.close_here()
                     network.serve()
                     with (
                         self._registered(watched.pid, standing),
-                        self._limited_time(watched.pid) as deadline,
+                        self._limited_time(watched.pid, porter) as deadline,
                     ):
                         self._prepare(lines.reports, standing.entry)
                         self._attend(relay, watched)
@@ -177,16 +177,19 @@ class Container:
             if self._plan.command.init is not None and not watched.has_ended():
                 os.kill(watched.pid, signal.SIGHUP)  # the terminal is gone, and is not its own
 
-    def _limited_time(self, pid: int) -> Deadline | _Forever:
+    def _heard(self, number: int) -> None:
+        """Take note of a signal that was passed on."""
+
+    def _limited_time(self, pid: int, porter: Porter | _Nothing) -> Deadline | _Forever:
         limit = next((step for step in self._plan.steps if isinstance(step, LimitTime)), None)
         if limit is None:
             return _Forever()
-        return self._time_limit(limit, pid)
+        return self._time_limit(limit, pid, porter)
 
-    def _time_limit(self, limit: LimitTime, pid: int) -> Deadline:
+    def _time_limit(self, limit: LimitTime, pid: int, porter: Porter | _Nothing) -> Deadline:
         from xbuild.sandbox.deadline import Deadline  # off the start path
 
-        self._deadline = Deadline(limit, pid, self._deadline)
+        self._deadline = Deadline(limit, pid, porter.pid, self._deadline)
         return self._deadline
 
     def _porter(self) -> Porter | _Nothing:
@@ -309,6 +312,7 @@ class _Nothing:
 
     descriptor = -1
     lines = (-1, -1)
+    pid = -1
     delegated = ""
 
     def __enter__(self) -> _Nothing:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.errors import TimedOut
 from xbuild.record import Record
+from xbuild.sandbox.signals import END_ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,13 +55,25 @@ class Process(Record):
 
 
 class Deadline:
-    """A block in which SIGALRM looks at the clock, and ends a child that is out of time."""
+    """A block in which SIGALRM looks at the clock, and ends a child that is out of time.
 
-    def __init__(self, limit: LimitTime, pid: int, before: Deadline | None = None) -> None:
-        """Limit process ``pid``, in all that of ``before`` included, which has ended."""
+    It is asked to end by SIGTERM; then process 1 kills all others, and copies out what it has to;
+    and if in that, too, nothing moves any more, the child itself is killed.
+    """
+
+    def __init__(
+        self, limit: LimitTime, pid: int, porter: int = -1, before: Deadline | None = None
+    ) -> None:
+        """Limit process ``pid``, in all that of ``before`` included, which has ended.
+
+        ``porter`` is the process that takes what is copied out, -1 for none.
+        """
         self._before = before
         self._limit = limit
         self._pid = pid
+        self._porter = porter
+        self._is_on = False
+        self._all_ended = False
         self._why = ""
         self._hint = ""
         self._is_idle = False
@@ -78,6 +91,7 @@ class Deadline:
         self._tick_s = min(_LONGEST_TICK_S, shortest / _TICKS_IN_IDLE)
         self._handler = signal.signal(signal.SIGALRM, lambda *_: self._look())
         signal.setitimer(signal.ITIMER_REAL, self._tick_s, self._tick_s)
+        self._is_on = True
         return self
 
     def __exit__(
@@ -86,6 +100,7 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_on = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
         os.close(self._pidfd)
@@ -94,6 +109,13 @@ class Deadline:
     def has_passed(self) -> bool:
         """Whether it was time that ended the run, or is about to."""
         return bool(self._why)
+
+    def end_within(self, seconds: float) -> None:
+        """End the run for good after so long: somebody else has asked it to end."""
+        at = time.monotonic() + seconds
+        if self._is_on and not self._all_ended and at < (self._kill_at or at + 1):
+            self._kill_at = at
+            signal.setitimer(signal.ITIMER_REAL, seconds, self._tick_s)
 
     def raise_if_passed(self) -> None:
         """Raise TimedOut if it was time that ended the run."""
@@ -104,9 +126,9 @@ class Deadline:
         now = time.monotonic()
         was_away = now - self._looked > 2 * _LONGEST_TICK_S + self._tick_s
         self._looked = now
-        if self._why:
+        if self._kill_at:
             if now >= self._kill_at:
-                self._send(signal.SIGKILL)
+                self._end_for_good(now)
             return
         total_s, idle_s = self._limit.total_s, self._limit.idle_s
         if total_s is not None and now - self._began >= total_s:
@@ -137,7 +159,18 @@ class Deadline:
         self._send(signal.SIGTERM)
         self._send(signal.SIGCONT)  # one that is stopped could not heed it
 
-    def _send(self, number: signal.Signals) -> None:
+    def _end_for_good(self, now: float) -> None:
+        moved = Activity(activity_below(self._pid).written + _moved(self._porter), 0)
+        if not self._all_ended:
+            self._all_ended = True
+            self._send(END_ALL)
+        elif moved == self._activity:
+            if now - self._progress >= self._limit.kill_s:
+                self._send(signal.SIGKILL)
+            return
+        self._progress, self._activity = now, moved
+
+    def _send(self, number: int) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
@@ -174,6 +207,13 @@ def processes_below(pid: int) -> tuple[Process, ...]:
                 state, call = _fields(entry)[0], _call(entry)
                 found.append(Process(int(entry), words, state, emulator, call))
     return tuple(found)
+
+
+def _moved(pid: int) -> int:
+    """Return how many characters a process of ours has read and written."""
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/io", encoding="ascii") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
+    return 0
 
 
 def _call(pid: str) -> int | None:

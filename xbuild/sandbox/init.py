@@ -120,6 +120,10 @@ def _serve_until(child: int, service: Service, guest: GuestInit | None) -> int:
                     service.command_ended(pid, exit_status_of(wait_status))
             case signal.SIGIO:
                 service.look()
+            case signals.END_ALL:
+                signals.send(-1, signal.SIGKILL)  # not process 1 itself: kill(2)
+                if not child:
+                    return 0
             case signal.SIGTERM | signal.SIGINT | signal.SIGHUP if not child:
                 return 0
             case number if guest is not None:

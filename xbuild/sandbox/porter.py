@@ -24,7 +24,7 @@ else:
 
 
 class Porter:
-    """The launcher's child that does it. ``into`` and ``out`` are the container's ends."""
+    """The launcher's child ``pid``, that does it. ``into`` and ``out`` are the container's ends."""
 
     def __init__(self, plan: Plan) -> None:
         self._copies_in = [step for step in plan.steps if isinstance(step, CopyIn)]
@@ -35,8 +35,8 @@ class Porter:
         out, self.out = os.pipe()
         self._failures, failures = os.pipe()
         launcher = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             for fd in (self.into, self.out, self._failures):
                 os.close(fd)
             self._work(into, out, failures, launcher)
@@ -52,7 +52,7 @@ class Porter:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        os.waitpid(self._pid, 0)
+        os.waitpid(self.pid, 0)
         os.close(self._failures)
 
     def failures(self) -> tuple[str, ...]:

@@ -27,7 +27,10 @@ FORWARDED = (
     signal.SIGTSTP,
     signal.SIGCONT,
 )
-_OF_INIT = (*FORWARDED, signal.SIGCHLD, signal.SIGIO)
+# From the launcher: process 1 kills all others, and goes on with what it has to do at the end.
+END_ALL = signal.SIGXCPU
+_OF_LAUNCHER = (*FORWARDED, END_ALL)
+_OF_INIT = (*_OF_LAUNCHER, signal.SIGCHLD, signal.SIGIO)
 _TO_THE_GROUP: dict[int, int] = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGQUIT: signal.SIGQUIT,
@@ -53,12 +56,17 @@ class Forwarding:
         self._replace(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
-    def begin(self, pid: int) -> None:
-        """Pass signals on to ``pid``; those that are ignored here, as by nohup(1), stay so."""
+    def begin(self, pid: int, heard: Callable[[int], None] | None = None) -> None:
+        """Pass signals on to ``pid``; those that are ignored here, as by nohup(1), stay so.
+
+        ``heard`` is called with the number of each as well.
+        """
 
         def pass_on(number: int) -> None:
             if not send(pid, number):
                 self.unheard = number
+            elif heard is not None:
+                heard(number)
 
         self.begin_by(pass_on)
 
@@ -110,7 +118,7 @@ def next_for_init() -> int:
     """
     while True:
         found = signal.sigwaitinfo(_OF_INIT)
-        if not found.si_pid or found.si_signo not in FORWARDED:
+        if not found.si_pid or found.si_signo not in _OF_LAUNCHER:
             return found.si_signo
 
 
@@ -128,14 +136,14 @@ def send_as_terminal(child: int, number: int) -> None:
 
 
 def _handle_forwarded(handler: Handler) -> None:
-    for number in FORWARDED:
+    for number in _OF_LAUNCHER:
         signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_LAUNCHER)
 
 
 def ignore_forwarded() -> None:
     """Be deaf to what was passed on so far."""
-    for number in FORWARDED:
+    for number in _OF_LAUNCHER:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -12,6 +12,7 @@ from xbuild.sandbox.terminal import Relay
 from xbuild.sandbox.usage import MeasuredWatched
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
 
     from xbuild.plan.lifecycle import LimitTime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from xbuild.sandbox.container import Shown, _Nothing
     from xbuild.sandbox.deadline import Deadline, Process
     from xbuild.sandbox.entry import Entry
+    from xbuild.sandbox.porter import Porter
     from xbuild.sandbox.tap import Tap
     from xbuild.sandbox.usage import Usage
 
@@ -40,8 +42,19 @@ if TYPE_CHECKING:
 class TappedContainer(Container):
     """One run of a plan made for a request that is ``piped``; ``tap`` sees what it writes."""
 
-    def __init__(self, plan: Plan, tap: Tap, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tap: Tap,
+        observer: Observer | None = None,
+        patience_s: Mapping[int, float] | None = None,
+    ) -> None:
+        """Make one that a signal ends for good after its time in ``patience_s``, if it has one.
+
+        That holds where the run's time is limited at all.
+        """
         super().__init__(plan)
+        self._patience_s = patience_s or {}
         self._tap = tap
         self._observer = observer
         self._groups: ControlGroups | None = None
@@ -73,8 +86,13 @@ class TappedContainer(Container):
             self._groups = groups
         return groups
 
-    def _time_limit(self, limit: LimitTime, pid: int) -> Deadline:
-        deadline = super()._time_limit(limit, pid)
+    def _heard(self, number: int) -> None:
+        if self._deadline is not None and number in self._patience_s:
+            self._tap.hurry()
+            self._deadline.end_within(self._patience_s[number])
+
+    def _time_limit(self, limit: LimitTime, pid: int, porter: Porter | _Nothing) -> Deadline:
+        deadline = super()._time_limit(limit, pid, porter)
         deadline.when_it_passes = self._time_is_up
         return deadline
 
