@@ -27,6 +27,8 @@ from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, Record, replace
 from xbuild.sandbox.container import Container
 from xbuild.toolset.manifest import Tool, Toolset, native_directory, write_manifest
+from xbuild.toolset.match import Match, match_candidates
+from xbuild.tree.resolve import DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,18 +83,21 @@ def prove(
     # By that name the next preparation removes what a killed one left.
     scratch = tempfile.mkdtemp(prefix="work-corpus-", dir=native_directory())
     try:
-        os.chmod(scratch, 0o755)
         place = _Place(HostPath(scratch), tree, interpreter)
         place.prepare()
+        before = _look_at(tree, toolset)
         progress(f"{len(cases)} cases by the tree's own programs", None)
         place.run(cases, "reference", None)
         write_manifest(_judgeable(toolset, subjects, cases), toolset.directory)
         progress(f"{len(cases)} cases by native programs", None)
         place.run(cases, "out", toolset.directory)
         outcomes = compare(cases, f"{scratch}/reference", f"{scratch}/out")
+        unseen = _unseen(before, _look_at(tree, toolset))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    judged = {each.tool.path: _judge(each, outcomes) for each in subjects}
+    judged = {
+        each.tool.path: _judge(each, outcomes, unseen.get(each.tool.path, "")) for each in subjects
+    }
     tools = tuple(judged.get(tool.path, tool) for tool in toolset.tools)
     return replace(toolset, tools=tools, corpus=corpus_version())
 
@@ -104,6 +109,25 @@ def _judgeable(toolset: Toolset, subjects: list[Subject], cases: tuple[Case, ...
         each.tool.path for each in subjects if each.tool.kind in _STRICT and each.key not in tested
     }
     return replace(toolset, tools=tuple(t for t in toolset.tools if t.path not in untested))
+
+
+def _look_at(tree: HostPath, toolset: Toolset) -> Match:
+    with DirectoryReader(tree) as reader:
+        return match_candidates(reader, toolset.directory)
+
+
+def _unseen(before: Match, after: Match) -> dict[GuestPath, str]:
+    """Return which programs no native one stood in for all the while, by path, and why.
+
+    What a package manager replaces meanwhile ran emulated in both passes, and agrees with itself.
+    """
+    same = {use.tool.path for use in before.uses if use in after.uses}
+    reasons = {left.tool.path: left.reason for left in before.left}
+    return {
+        tool.path: reasons.get(tool.path, "it changed while it was proven")
+        for tool in before.toolset.tools
+        if tool.native and tool.path not in same
+    }
 
 
 def _subject(tool: Tool) -> Subject:
@@ -150,9 +174,14 @@ def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
             yield from utility_cases(each.key, each.base, each.tool.path)
 
 
-def _judge(subject: Subject, outcomes: dict[str, Outcome]) -> Tool:
-    """Turn the outcomes of a tool's cases into its verdict and level, which is not raised."""
+def _judge(subject: Subject, outcomes: dict[str, Outcome], unseen: str) -> Tool:
+    """Turn the outcomes of a tool's cases into its verdict and level, which is not raised.
+
+    ``unseen`` says why its native program did not run, if so.
+    """
     tool, outcome = subject.tool, outcomes.get(subject.key)
+    if unseen:
+        return replace(tool, verdict="untested", level="none", reason=unseen)
     is_strict = tool.kind in _STRICT
     if outcome is None or not (outcome.succeeded if is_strict else outcome.answered):
         reason = tool.reason or "the corpus has no case for it"

@@ -11,11 +11,14 @@ from elftools.elf.elffile import ELFFile
 
 from xbuild.errors import EXIT_NOT_EXECUTABLE
 from xbuild.native.corpus_case import Case
+from xbuild.native.outputs import read_output
 from xbuild.record import Record
 
 _TOLD = 3  # of a tool's differences: the others are counted
 # mkstemp(3) by GCC and by clang, as drivers and messages show it.
 _TEMPORARY = re.compile(rb"/tmp/(?:cc[A-Za-z0-9]{6}|[a-z]+-[0-9a-f]{6}\b)")
+_LIMIT = 256 << 20  # bytes of what a case leaves
+_STATUS_LIMIT = 16  # bytes
 _KINDS = ("stdout", "stderr", "status", "plan")
 
 
@@ -117,13 +120,17 @@ def _path_differences(left: str, right: str, shown: str) -> Iterator[str]:
             yield from _path_differences(f"{left}/{name}", f"{right}/{name}", f"{shown}/{name}")
     elif os.stat(left).st_mode != os.stat(right).st_mode:
         yield f"{shown} has mode {os.stat(right).st_mode:o}, not {os.stat(left).st_mode:o}"
-    elif os.path.isfile(left):
+    else:
         yield from _content_difference(left, right, shown)
 
 
 def _content_difference(left: str, right: str, shown: str) -> Iterator[str]:
-    with open(left, "rb") as first, open(right, "rb") as second:
-        one, other = first.read(), second.read()
+    one, other = read_output(left, _LIMIT), read_output(right, _LIMIT)
+    if one is None or other is None:
+        yield f"{shown} is no file"
+        return
+    if len(one) == _LIMIT:
+        yield f"{shown} is too large to be compared"
     if left.endswith((".stdout", ".stderr")):
         one, other = (_TEMPORARY.sub(b"/tmp/cc", text) for text in (one, other))
     if one != other:
@@ -148,8 +155,8 @@ def differing_sections(left: str, right: str) -> tuple[str, ...]:
 
 
 def _status(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        return int(file.read() or -1)
+    said = read_output(path, _STATUS_LIMIT) or b""
+    return int(said) if said.strip().isdigit() else -1
 
 
 def _suffix(name: str) -> str:

@@ -6,6 +6,7 @@ import os
 import tempfile
 
 from xbuild.errors import ToolRefused
+from xbuild.native.outputs import read_output
 from xbuild.plan.make import plan_run
 from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath
@@ -31,7 +32,6 @@ def ask(
     ToolRefused when the tree's shell does not run, and what a run raises.
     """
     with tempfile.TemporaryDirectory(prefix="xbuild-gate-", dir="/var/tmp") as scratch:
-        os.chmod(scratch, 0o755)
         script, answers = HostPath(f"{scratch}/script"), HostPath(f"{scratch}/answers")
         os.mkdir(answers)
         os.chmod(answers, 0o777)
@@ -61,9 +61,14 @@ def ask(
                 f"Cannot compare native tools with the tree's own: its shell ended with {status}",
                 f"does it run? xbuild run {tree} -- /bin/sh -c true",
             )
-        return tuple(_read(f"{answers}/{number}") for number in range(len(questions)))
+        return tuple(_read(tree, f"{answers}/{number}") for number in range(len(questions)))
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read(_LIMIT)
+def _read(tree: HostPath, path: str) -> str:
+    answer = read_output(path, _LIMIT)
+    if answer is None:
+        raise ToolRefused(
+            f"Cannot compare native tools with the tree's own: {tree} left no file as its answer",
+            "its shell writes elsewhere than it is told: is the tree to be trusted?",
+        )
+    return answer.decode("utf-8", "surrogateescape")
