@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,21 @@ def test_toolchain_that_was_configured_otherwise_is_refused(
     assert done.returncode == 125
     assert "configured otherwise: tree: --enable-default-pie" in done.stderr
     assert str(cc1) in done.stderr
+
+
+def test_toolchain_as_crossdev_makes_it_is_refused_and_told_how_to_make_another(
+    tree: HostPath, changed: HostPath
+) -> None:
+    """toolchain.eclass has a cross compiler warn of directories that are the tree's own here."""
+    cc1 = Path(changed, "usr/libexec/gcc", CHOST, VERSION, "cc1")
+    content = cc1.read_bytes()
+    (languages,) = set(re.findall(rb" --enable-languages=\S+ ", content))
+    option = b" --enable-poison-system-directories "
+    cc1.write_bytes(content.replace(languages, option.ljust(len(languages))))
+    done = prepare(tree, "--provider", changed)
+    assert done.returncode == 125
+    assert "configured otherwise: native: --enable-poison-system-directories" in done.stderr
+    assert 'EXTRA_ECONF="--disable-poison-system-directories"' in done.stderr
 
 
 def test_toolchain_of_another_machine_than_this_host_is_refused(tree: HostPath) -> None:

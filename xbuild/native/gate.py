@@ -43,6 +43,13 @@ _PLAIN_QUESTIONS = (
     *("-print-file-name=crt1.o", "-print-libgcc-file-name", "-print-prog-name=ld"),
     *("-print-prog-name=cc1", "-print-multi-lib", "-print-sysroot", "-print-multi-os-directory"),
 )
+# A cross build may be made to warn of directories that are the host's where it cross-compiles
+# (--enable-poison-system-directories), and to look below a system root of its own.
+_SYSTEM_HEADERS = "-I/usr/include -I/usr/local/include"
+_LINKER_QUESTIONS = (
+    *("--version", "--verbose", "-L/usr/lib x.o -lx -o /dev/null"),
+    "-shared -L/lib -L/usr/lib -L/usr/local/lib -lx -o /dev/null",
+)
 # Of its own making, and so never the same: the driver is emulated where it shows them.
 _HEADER = re.compile(r"^(Configured with: |OFFLOAD_TARGET|COLLECT_GCC=|COLLECT_LTO)")
 # Where it stands among the options matters in commands alone, which are compared as they are.
@@ -116,7 +123,10 @@ def _questions(tool: Tool, triplet: str) -> tuple[str, ...]:
     if name in _LISTS_HEADERS and "/gcc/" in tool.path:
         # f951 has the preprocessor list them, for -cpp alone.
         mode = "-cpp=/dev/null " if name == "f951" else ""
-        return (f"{tool.path} -quiet -v {mode}-imultiarch {triplet} -o /dev/null /dev/null",)
+        return (
+            f"{tool.path} -quiet -v {mode}-imultiarch {triplet} -o /dev/null /dev/null",
+            f"{tool.path} -quiet {mode}{_SYSTEM_HEADERS} -o /dev/null /dev/null",
+        )
     if name == "collect2":
         return (f"{tool.path} -v; {tool.path} x.o -lfoo",)
     of_language = language_questions(tool.path)
@@ -131,6 +141,8 @@ def _questions(tool: Tool, triplet: str) -> tuple[str, ...]:
             if not any(word.startswith(tool.emulate_for) for word in case.split())
         )
         return (*cases, *(f"{tool.path} {each}" for each in _PLAIN_QUESTIONS))
+    if name.endswith(("-ld.bfd", "-ld.gold")):
+        return tuple(f"{tool.path} {each}" for each in _LINKER_QUESTIONS)
     if tool.kind in ("assembler", "linker", "binutils") and name != "lto-wrapper":
         return (f"{tool.path} --version",)
     question = _MACHINE_QUESTIONS.get(name)

@@ -28,6 +28,10 @@ from xbuild.tree.resolve import DirectoryReader
 _PACKAGE = "provider"
 _LISTING_LIMIT = 10_000  # names in a directory
 _LIMIT = 512 << 20  # bytes of a program
+_POISONED = "--enable-poison-system-directories"  # toolchain.eclass has it for cross compilers
+_HINT = "crossdev, or a chroot with the distribution's cross compiler, makes one"
+_WITHOUT = 'EXTRA_ECONF="--disable-poison-system-directories"'
+_HINT_OF_POISON = f"crossdev makes one that is not, with --genv '{_WITHOUT}'"
 _GCC_TOPS = ("usr/libexec/gcc", "usr/lib/gcc", "usr/lib64/gcc")
 
 
@@ -113,7 +117,7 @@ def _check_compilers(
     raise ProviderUnsuitable(
         "; ".join(reasons)
         or f"{provider} has no {versions}" + (f", but {targets}" if targets else ""),
-        "crossdev, or a chroot with the distribution's cross compiler, makes one",
+        _HINT if not any(_POISONED in reason for reason in reasons) else _HINT_OF_POISON,
     )
 
 

@@ -28,13 +28,16 @@ EXPECTED = (
     Expected(r"--target=", "named only where it is not the host's; both say the same target"),
     Expected(r"--program-(prefix|suffix)=", "names of programs"),
     Expected(r"--(includedir|with-sysroot|libdir|libexecdir)=?", "paths, made the tree's own"),
+    Expected(r"--(bindir|datadir|mandir|infodir|with-python-dir)=", "where its own files are"),
+    Expected(r"--enable-(shared|threads=posix)$", "named or not, so it is on GNU/Linux"),
+    Expected(r"--disable-poison-system-directories$", "named or not, so it is"),
     Expected(r"--enable-languages=", "each compiler that is used is there"),
     Expected(r"--(en|dis)able-bootstrap", "how the compiler itself was built"),
     Expected(r"--with-build-config=", "how the compiler itself was built"),
     Expected(r"--enable-link-serialization", "how the compiler itself was built"),
     Expected(r"--(with|without)-target-system-zlib", "libraries of Go and Java, not compilers"),
     Expected(r"--(en|dis)able-objc-gc", "a library that the tree has its own of"),
-    Expected(r"--disable-libsanitizer", "a library that the tree has its own of"),
+    Expected(r"--disable-lib(sanitizer|vtv)", "a library that the tree has its own of"),
     Expected(r"--(en|dis)able-libphobos", "a library that the tree has its own of"),
     Expected(r"--enable-offload-", "with -fopenmp and -fopenacc the tree's own is used"),
     Expected(r"--without-cuda-driver", "a library that the tree has its own of"),
@@ -70,11 +73,20 @@ def configuration_differences(tree: str, provider: str) -> tuple[str, ...]:
 
 
 def _options(configuration: str) -> tuple[str, ...]:
+    """Return the options that count: of those that say one thing twice, the last (autoconf)."""
     try:
         words = shlex.split(configuration)
     except ValueError:
         words = configuration.split()
-    return tuple(word for word in words if word.startswith("--"))
+    last = {_about(word): word for word in words if word.startswith("--")}
+    return tuple(last.values())
+
+
+def _about(option: str) -> str:
+    """Return what an option decides: ``--enable-x=y`` and ``--disable-x`` the same."""
+    name = option.partition("=")[0]
+    name = re.sub(r"^--(disable|enable)-", "--enable-", name)
+    return re.sub(r"^--(without|with)-", "--with-", name)
 
 
 def _is_expected(option: str) -> bool:

@@ -60,6 +60,42 @@ def test_what_decides_code_is_a_difference(option: str) -> None:
     assert found == f"native: {option.replace(chr(39), '')}"
 
 
+# What toolchain.eclass has a tree's own GCC and crossdev's configured with.
+OF_GENTOO = "--prefix=/usr --datadir=/usr/share/gcc-data/{chost}/14 --disable-multilib "
+GENTOO = (
+    f"/x/configure --host={{chost}} --build={{chost}} {OF_GENTOO}"
+    " --bindir=/usr/{chost}/gcc-bin/14 --with-build-config='bootstrap-O3 bootstrap-lto'"
+    " --enable-shared --enable-threads=posix"
+    " --enable-languages=c,c++,fortran --enable-lto --enable-default-pie"
+).format(chost="aarch64-unknown-linux-gnu")
+CROSSDEV = (
+    "/x/configure --host=x86_64-pc-linux-gnu --target={chost} --build=x86_64-pc-linux-gnu"
+    f" {OF_GENTOO} --bindir=/usr/x86_64-pc-linux-gnu/{{chost}}/gcc-bin/14 --enable-languages=c,c++"
+    " --enable-poison-system-directories --with-sysroot=/usr/{chost} --disable-bootstrap"
+    " --enable-lto --disable-libsanitizer --disable-libvtv --enable-default-pie"
+).format(chost="aarch64-unknown-linux-gnu")
+
+
+def test_crossdev_s_gcc_differs_in_what_it_warns_of_alone() -> None:
+    found = configuration_differences(GENTOO, CROSSDEV)
+    assert found == ("native: --enable-poison-system-directories",)
+
+
+def test_the_last_of_two_options_counts() -> None:
+    """As EXTRA_ECONF is the last that toolchain.eclass gives."""
+    without = f"{CROSSDEV} --disable-poison-system-directories"
+    assert configuration_differences(GENTOO, without) == ()
+    found = configuration_differences(f"{GENTOO} --disable-default-pie", without)
+    assert found == ("tree: --disable-default-pie", "native: --enable-default-pie")
+
+
+@pytest.mark.parametrize(
+    "option", ["--disable-shared", "--disable-threads", "--enable-threads=gtk"]
+)
+def test_what_is_no_default_is_a_difference(option: str) -> None:
+    assert f"native: {option}" in configuration_differences(GENTOO, f"{CROSSDEV} {option}")
+
+
 def test_a_value_that_differs_is_named_on_both_sides() -> None:
     found = configuration_differences(f"{NATIVE} --with-cpu=a", f"{CROSS} --with-cpu=b")
     assert found == ("tree: --with-cpu=a", "native: --with-cpu=b")
