@@ -125,7 +125,7 @@ def _unseen(before: Match, after: Match) -> dict[GuestPath, str]:
     reasons = {left.tool.path: left.reason for left in before.left}
     return {
         tool.path: reasons.get(tool.path, "it changed while it was proven")
-        for tool in before.toolset.tools
+        for tool in after.toolset.tools
         if tool.native and tool.path not in same
     }
 

@@ -120,7 +120,7 @@ def _path_differences(left: str, right: str, shown: str) -> Iterator[str]:
             yield from _path_differences(f"{left}/{name}", f"{right}/{name}", f"{shown}/{name}")
     elif os.stat(left).st_mode != os.stat(right).st_mode:
         yield f"{shown} has mode {os.stat(right).st_mode:o}, not {os.stat(left).st_mode:o}"
-    else:
+    elif os.path.isfile(left):
         yield from _content_difference(left, right, shown)
 
 

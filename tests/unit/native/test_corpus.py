@@ -111,16 +111,24 @@ def test_directories_links_and_modes_are_compared(tmp_path: Path) -> None:
     assert "has mode" in outcome(tmp_path).reason
 
 
-def test_what_is_no_file_is_never_read_and_proves_nothing(tmp_path: Path) -> None:
-    """A hostile tree may leave a link to a file of the host's, or a pipe without a writer."""
+def test_pipes_are_compared_and_never_read(tmp_path: Path) -> None:
     for side in ("emulated", "native"):
         leave(tmp_path / side, CASE, 0)
-        os.mkfifo(tmp_path / side / f"{CASE.name}.o")
-    assert outcome(tmp_path).reason == "1 of 1 cases differ (x.c -g: as.x.o is no file)"
+        os.mkfifo(tmp_path / side / f"{CASE.name}.o", 0o600)
+    assert not outcome(tmp_path).differences
+    (tmp_path / "native" / f"{CASE.name}.o").unlink()
+    (tmp_path / "native" / f"{CASE.name}.o").touch(0o600)
+    assert "has mode" in outcome(tmp_path).reason
+
+
+def test_status_that_is_no_file_proves_nothing(tmp_path: Path) -> None:
+    """A hostile tree may leave a link to a file of the host's, or a pipe without a writer."""
     for side in ("emulated", "native"):
-        (tmp_path / side / f"{CASE.name}.status").unlink()
+        (tmp_path / side).mkdir()
         os.symlink("/etc/hostname", tmp_path / side / f"{CASE.name}.status")
-    assert outcome(tmp_path).succeeded == outcome(tmp_path).answered == 0
+        os.mkfifo(tmp_path / side / f"{NUANCE.name}.status")
+    found = outcome(tmp_path, CASE, NUANCE)
+    assert (found.cases, found.succeeded, found.answered) == (2, 0, 0)
 
 
 def test_each_version_of_gcc_is_proven_by_itself() -> None:
