@@ -35,6 +35,8 @@ INITS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _FORMAT = "1"  # raise it when the same packages are to be configured otherwise
 _CONFIGURE = ("--no-sync", "--setenv", "DEBIAN_FRONTEND=noninteractive", "--network", "none")
+# By this, postinst of sysvinit-core knows not to wait most of a minute for an init to answer.
+_AS_UNDER_SYSTEMD = ("--tmpfs", "/run/systemd/system")
 _PATIENCE_S = 300.0  # emulated, and on a machine that may have other things to do
 
 
@@ -63,11 +65,13 @@ def _configured(init: str, xbuild: Sequence[str]) -> HostPath:
     done = HostPath(f"{archive.removesuffix('.tar')}-configured-{_FORMAT}.tar")
     with locked(HostPath(f"{os.path.dirname(archive)}/configured"), lambda _text, _fraction: None):
         if not os.path.exists(done):
-            _configure(archive, done, xbuild)
+            _configure(archive, done, xbuild, is_systemd="systemd" in packages)
     return done
 
 
-def _configure(archive: HostPath, done: HostPath, xbuild: Sequence[str]) -> None:
+def _configure(
+    archive: HostPath, done: HostPath, xbuild: Sequence[str], *, is_systemd: bool
+) -> None:
     work = tempfile.mkdtemp(prefix="configuring-", dir="/var/tmp")
     try:
         tree = unpack_tree(archive, HostPath(f"{work}/tree"))
@@ -75,7 +79,8 @@ def _configure(archive: HostPath, done: HostPath, xbuild: Sequence[str]) -> None
         with open(policy, "w", encoding="ascii") as file:
             file.write("#!/bin/sh\nexit 101\n")  # no service starts here
         os.chmod(policy, 0o755)
-        command = [*xbuild, "run", *_CONFIGURE, tree, "dpkg", "--configure", "-a"]
+        options = (*_CONFIGURE, *(() if is_systemd else _AS_UNDER_SYSTEMD))
+        command = [*xbuild, "run", *options, tree, "dpkg", "--configure", "-a"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]
         os.unlink(policy)

@@ -53,8 +53,11 @@ def copy_for(user: User, place: HostPath) -> HostPath:
     for data in ("binfmt", "known", "profiles"):
         shutil.copytree(os.path.join(CHECKOUT, data), f"{library}/xbuild/data/{data}")
     copy_distributions(library, "click", "rich", "pyelftools", "zstandard")
+    python = _python_for(user)
+    # As an installation is: the user, who cannot, would compile all modules at each start.
+    subprocess.run([python, "-I", "-m", "compileall", "-q", library], check=True)
     subprocess.run(["chmod", "-R", "a+rX", place], check=True)
-    return write_launcher(place, _python_for(user), [library])
+    return write_launcher(place, python, [library])
 
 
 def _python_for(user: User) -> str:
