@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
 from tests.runs import Runner
 from tests.toolsets import NATIVE, NativeAs
+from tests.users import User
 from xbuild.binary.arch import arch_named
 from xbuild.emulation.interpreters import find_interpreter
+from xbuild.record import HostPath
 
 
 @pytest.fixture
@@ -108,3 +111,26 @@ def test_empty_cache(root: Runner, tmp_path: str) -> None:
     for words in (("list",), ("prune", "--all")):
         done = root.command("cache", *words, env=environment)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_root_writes_nothing_into_the_cache_of_a_user(
+    root: Runner, ranged: Runner, new_place: Callable[[User], HostPath]
+) -> None:
+    """As under sudo with the user's HOME: a link there leads to what is root's."""
+    place = new_place(ranged.user)
+    victim = f"{new_place(root.user)}/victim"
+    with open(victim, "w") as file:
+        file.write("precious")
+    os.makedirs(f"{place}/xbuild/native")
+    for name in ("xbuild/lock", "xbuild/native/lock"):
+        os.symlink(victim, f"{place}/{name}")
+    os.symlink(os.path.dirname(victim), f"{place}/xbuild/native/sets")
+    subprocess.run(["chown", "-hR", f"{ranged.user.uid}:{ranged.user.gid}", place], check=True)
+    environment = root.user.environment(XDG_CACHE_HOME=place)
+    for words in (("cache", "prune"), ("native", "prune")):
+        done = root.command(*words, env=environment)
+        assert done.returncode == 125
+        assert "it is another user's" in done.stderr
+        assert "hint: sudo -H" in done.stderr
+    with open(victim) as file:
+        assert file.read() == "precious"

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from xbuild.errors import SourceError
 from xbuild.record import HostPath
 from xbuild.source.apt import Progress
 
@@ -23,16 +24,34 @@ def cache_directory() -> HostPath:
 def locked(directory: HostPath, progress: Progress) -> Iterator[None]:
     """Hold ``directory`` (made if missing) against other processes; wait for who has it.
 
-    The lock goes with the process, so a killed one leaves none behind (flock(2)).
+    The lock goes with the process, so a killed one leaves none behind (flock(2)). Raises
+    SourceError where somebody else could change what is there.
     """
     os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(directory, "lock"), "w") as lock:
+    refuse_anothers(directory)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(os.path.join(directory, "lock"), flags, 0o644), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             progress(f"waiting for another process that fills {directory}", None)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def refuse_anothers(directory: HostPath) -> None:
+    """Raise SourceError where a directory of the cache, or the cache, is another user's.
+
+    As under sudo with a user's HOME, who could have laid links there to what is root's.
+    """
+    cache = cache_directory()
+    for place in {directory, cache} if directory.startswith(f"{cache}/") else {directory}:
+        for status in (os.lstat(place), os.stat(place)):
+            if status.st_uid not in (0, os.geteuid()):
+                raise SourceError(
+                    f"Cannot use the cache {place}: it is another user's, who could change it",
+                    "sudo -H, or set XDG_CACHE_HOME",
+                )
 
 
 @contextlib.contextmanager

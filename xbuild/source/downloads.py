@@ -19,6 +19,7 @@ from typing import Any
 from xbuild.errors import SourceError
 from xbuild.record import HostPath, Record
 from xbuild.source.apt import Progress
+from xbuild.source.cache import refuse_anothers
 
 BLOCK = 1 << 18
 
@@ -94,14 +95,9 @@ class Downloads:
         try:
             for name in ("sha256", "names", "partial"):
                 os.makedirs(f"{directory}/{name}", exist_ok=True)
-            owner = os.stat(directory).st_uid
+            refuse_anothers(directory)
         except OSError as error:
             raise cannot_keep(directory, error) from error
-        if owner not in (0, os.geteuid()):
-            raise SourceError(
-                f"Cannot use the cache {directory}: it is another user's, who could change it",
-                "sudo -H, or set XDG_CACHE_HOME",
-            )
 
     def recall(self, url: str) -> Remembered | None:
         """Return what is known of a URL, if its content is still here."""

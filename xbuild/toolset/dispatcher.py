@@ -84,6 +84,11 @@ def _make(path: HostPath, place: str, interpreter: HostPath, code: bytes) -> Non
     except DamagedElf as error:
         raise NoDispatcher(error.message) from error
     os.makedirs(place, mode=0o755, exist_ok=True)
+    if os.lstat(place).st_uid != os.geteuid():
+        raise ToolsetError(
+            f"Cannot use {place}: it is another user's, who could change it",
+            "sudo -H, or set XDG_CACHE_HOME",
+        )
     _write(f"{place}/{_DIGEST}", hashlib.sha256(program).hexdigest().encode(), 0o644)
     _write(path, program, 0o755)
 
@@ -92,7 +97,7 @@ def _write(path: str, content: bytes, mode: int) -> None:
     """Put a whole file in place; one that runs just now is left to those who run it."""
     temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(content)
         os.replace(temporary, path)
