@@ -6,6 +6,7 @@ import glob
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import pytest
 from tests import leftovers
 from tests.capability import require
 from tests.groups import delegated_group
+from tests.installation import CHECKOUT
 from tests.runs import Runner, notes
 from xbuild.plan.limiting import read_hierarchies
 
@@ -160,3 +162,19 @@ def test_what_is_no_limit(root: Runner, option: str) -> None:
     done = root.run(option, root.tree("arm64"), "true")
     assert done.returncode == 2
     assert done.stderr.startswith("xbuild: --")
+
+
+def test_groups_that_a_guest_made_in_one_another_are_removed(limited: Runner) -> None:
+    """Deeper than Python calls itself, and than a path is long."""
+    top = f"{read_hierarchies().places[0][1]}/xbuild-deep"
+    os.mkdir(top)
+    descriptor = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("group", dir_fd=descriptor)
+        inner = os.open("group", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    script = f"from xbuild.sandbox.cgroups import _remove_patiently as f; f(({top!r},))"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=CHECKOUT)
+    assert not os.path.exists(top)

@@ -199,8 +199,31 @@ def _remove_patiently(paths: tuple[HostPath, ...]) -> None:
     while left and time.monotonic() < deadline:
         for path in tuple(left):
             with suppress(OSError):
-                for directory, _, _ in os.walk(path, topdown=False):  # the guest may have made some
-                    os.rmdir(directory)
+                _remove(path)
                 left.remove(path)
         if left:
             time.sleep(_PAUSE_S)
+
+
+def _remove(path: HostPath) -> None:
+    """Remove a group with those in it, which a guest may have made, deeper than any path reaches.
+
+    Changes the working directory. Raises OSError.
+    """
+    os.chdir(path)
+    way: list[str] = []
+    while True:
+        with os.scandir(".") as entries:
+            inner = next(
+                (each.name for each in entries if each.is_dir(follow_symlinks=False)), None
+            )
+        if inner is not None:
+            os.chdir(inner)
+            way.append(inner)
+        elif way:
+            os.chdir("..")
+            os.rmdir(way.pop())
+        else:
+            break
+    os.chdir("/")
+    os.rmdir(path)
