@@ -231,3 +231,21 @@ def test_full_file_system_leaves_a_whole_layer(root: Runner, fresh_tree: Fresh) 
     done = root.user.run(words, env=root.user.environment(**values))
     assert "No space left on device" in done.stderr
     assert done.stdout.splitlines()[-1:] == ["first"]
+
+
+def test_directories_without_end(
+    root: Runner, fresh_tree: Fresh, place: Callable[..., str]
+) -> None:
+    """What follows them gives up in words, and nothing has changed."""
+    kept, tree = place(root), fresh_tree("arm64", root.user)
+    script = "mkdir -p /opt/$(printf 'a/%.0s' $(seq 1500))"
+    root.output("--persist", kept, tree, "sh", "-ec", script)
+    for words in (("diff", kept), ("commit", kept)):
+        done = xbuild(root, *words)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "nested too deeply" in done.stderr
+    assert os.listdir(f"{tree}/opt") == []
+    root.output(tree, "sh", "-ec", f"{script}; rm -r /var/lib/dpkg")  # else that is the key's
+    done = root.run("--cache-key", tree)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == "xbuild: Directories are nested too deeply to be followed\n"

@@ -10,7 +10,7 @@ import os
 import sys
 
 from xbuild.cli.output import complain, discard_output, prepare_streams
-from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE, XbuildError
+from xbuild.errors import EXIT_FAILED, EXIT_SIGNAL_BASE, EXIT_USAGE, XbuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def call_reporting(dispatch: Dispatch, arguments: list[str]) -> int:
         return _settle_output(EXIT_SIGNAL_BASE + signal.SIGINT)
     except BrokenPipeError:
         return _settle_output(EXIT_SIGNAL_BASE + signal.SIGPIPE)
+    except RecursionError:
+        complain("Directories are nested too deeply to be followed")
+        return _settle_output(EXIT_FAILED)
     except FileNotFoundError as error:
         if error.filename is not None or _has_working_directory():
             raise

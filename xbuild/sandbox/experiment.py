@@ -54,6 +54,8 @@ def _be_child(act: Callable[[], str], answer: int, parent: int) -> NoReturn:
             answered = ("done", act())
     except XbuildError as error:
         answered = ("unable", error.message, error.hint)
+    except RecursionError:
+        answered = ("unable", "directories are nested too deeply to be followed", "")
     except OSError as error:
         answered = ("errno", error.errno or 0, error.strerror or "", str(error.filename or ""))
     finally:
