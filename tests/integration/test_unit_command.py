@@ -7,11 +7,15 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.capability import require
 from tests.runs import Runner
+from tests.users import User
+from xbuild.record import HostPath
 
+NewPlace = Callable[[User], HostPath]
 VALUE = 'x=50% $HOME "quoted" it\'s'
 SCRIPT = 'echo "$WORD"; echo $((6*7))'
 
@@ -82,3 +86,25 @@ def test_a_held_container_has_no_command(root: Runner) -> None:
         root.command("stop", "--kill-timeout", "0.1", name)
     assert (done.returncode, f"{name} is held" in done.stderr) == (2, True)
     assert "hint: xbuild unit" in done.stderr
+
+
+def test_what_a_tree_is_called_is_no_command(root: Runner, new_place: NewPlace) -> None:
+    """Nor several mounts, nor lines of its own."""
+    place = new_place(root.user)
+    tree = f'{place}/a $(echo done) "b\\c'
+    os.mkdir(tree)
+    unit = root.command("unit", tree, "true").stdout
+    (mounts,) = [x for x in unit.splitlines() if x.startswith("RequiresMountsFor=")]
+    assert shlex.split(mounts.removeprefix("RequiresMountsFor=")) == [tree]
+    script = root.command("unit", "--openrc", tree, "true").stdout
+    done = subprocess.run(
+        ["sh", "-c", f'{script}\nprintf %s "$description"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith(f" on {tree}")
+    os.mkdir(f"{place}/a\nb")
+    done = root.command("unit", f"{place}/a\nb", "true")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a\\nb: it has control characters" in done.stderr

@@ -36,7 +36,7 @@ _UNIT = """\
 Description=Container {name} on {tree}
 After=network-online.target local-fs.target
 Wants=network-online.target
-RequiresMountsFor={tree}
+RequiresMountsFor={mounts}
 
 [Service]
 ExecStart={command}
@@ -53,7 +53,7 @@ _SCRIPT = """\
 #!/sbin/openrc-run
 # /etc/init.d/{name}
 # chmod +x /etc/init.d/{name} && rc-update add {name} default && rc-service {name} start
-description="Container {name} on {tree}"
+description={description}
 command={program}
 command_args={arguments}
 command_background=true
@@ -93,6 +93,8 @@ def main(arguments: list[str]) -> int:
     place = words.index(parsed.target)
     given = _absolute(words[:place])
     request = build_request(parsed)
+    if not request.target.isprintable():
+        raise UsageError(f"A service cannot name {request.target}: it has control characters")
     name = request.name or default_name(request.target)
     if request.name is None:
         given = ["--name", name, *given]
@@ -150,6 +152,7 @@ def _unit(name: str, request: Request, words: list[str]) -> str:
         path=f"/etc/systemd/system/{name}.service",
         name=name,
         tree=_specifier_free(request.target),
+        mounts=f'"{_escaped(request.target)}"',
         command=" ".join(_quoted(word) for word in [_program(), *words]),
         stop_s=_stop_s(request),
     )
@@ -157,10 +160,14 @@ def _unit(name: str, request: Request, words: list[str]) -> str:
 
 def _quoted(word: str) -> str:
     """Quote a word as systemd.service(5) reads it: specifiers and variables are doubled."""
-    plain = _specifier_free(word).replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
-    plain = plain.replace("\n", "\\n").replace("\t", "\\t")
+    plain = _escaped(word).replace("$", "$$").replace("\n", "\\n").replace("\t", "\\t")
     is_safe = bool(word) and all(c.isalnum() or c in "/-_.,:=@+$%" for c in word)
     return plain if is_safe else f'"{plain}"'
+
+
+def _escaped(text: str) -> str:
+    """Escape what a quoted word of systemd's has a meaning for: systemd.syntax(7)."""
+    return _specifier_free(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _specifier_free(text: str) -> str:
@@ -170,7 +177,7 @@ def _specifier_free(text: str) -> str:
 def _script(name: str, request: Request, words: list[str]) -> str:
     return _SCRIPT.format(
         name=name,
-        tree=request.target,
+        description=shlex.quote(f"Container {name} on {request.target}"),
         program=shlex.quote(_program()),
         # start-stop-daemon's arguments are evaluated once more by the shell.
         arguments=shlex.quote(shlex.join(words)),
