@@ -98,15 +98,19 @@ class _Computing:
 def load_profile(name: str, value_of: ValueOf | None = None) -> Profile:
     """Find, read and check a profile, as xbuild.plan.profile does. Raises ProfileError."""
     path = find_profile(name, profile_directories())
-    if path.endswith(settings.SETTINGS_SUFFIX):
-        _check_owner(path)
-    return read_profile(path, profile_keys(), value_of)
+    if not path.endswith(settings.SETTINGS_SUFFIX):
+        return read_profile(path, profile_keys(), value_of)
+    for status in (os.lstat(path), os.stat(path)):
+        _check_owner(path, status)  # before it is opened: it may be a FIFO
+    return read_profile(path, profile_keys(), value_of, _check_owner)
 
 
-def _check_owner(path: HostPath) -> None:
+def _check_owner(path: HostPath, status: os.stat_result) -> None:
     """Refuse settings that applied without being asked for and that another could have written."""
-    status = os.stat(path)
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    may_be_written = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(
+        status.st_mode
+    )
+    if status.st_uid not in (0, os.geteuid()) or may_be_written:
         raise ProfileError(
             f"{path} could be somebody else's: its settings would apply to what you run",
             "read it; then chown and chmod go-w it, or do without: --no-settings",

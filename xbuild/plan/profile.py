@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     ValueOf = Callable[[str], str]
+    Vet = Callable[[HostPath, os.stat_result], None]
     Takes = Literal["nothing", "one", "many"]
     Paths = Literal["none", "whole", "versioned", "source"]
 
@@ -94,15 +95,22 @@ def list_profiles(directories: tuple[HostPath, ...]) -> tuple[HostPath, ...]:
     return tuple(found)
 
 
-def read_profile(path: HostPath, keys: tuple[Key, ...], value_of: ValueOf | None = None) -> Profile:
-    """Read and check a profile, as parse_profile() does."""
-    return parse_profile(path, read_profile_text(path), keys, value_of)
+def read_profile(
+    path: HostPath,
+    keys: tuple[Key, ...],
+    value_of: ValueOf | None = None,
+    vet: Vet | None = None,
+) -> Profile:
+    """Read and check a profile, as parse_profile() does; ``vet`` may refuse whose file it is."""
+    return parse_profile(path, read_profile_text(path, vet), keys, value_of)
 
 
-def read_profile_text(path: HostPath) -> str:
+def read_profile_text(path: HostPath, vet: Vet | None = None) -> str:
     """Return a profile's text. Raises ProfileError."""
     try:
         with open(path, "rb") as file:
+            if vet is not None:
+                vet(path, os.fstat(file.fileno()))
             content = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise ProfileError(f"Cannot read the profile {path}: {error.strerror}") from error

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.capability import require
-from xbuild.cli.merge import settings_said
+from xbuild.cli.merge import profile_keys, settings_said
 from xbuild.cli.options import parse
 from xbuild.cli.settings import build_request
 from xbuild.errors import ProfileError
+from xbuild.plan.profile import read_profile
 from xbuild.plan.request import Request
+from xbuild.record import HostPath
 
 
 @pytest.fixture
@@ -85,3 +87,30 @@ def test_what_is_another_users_is_refused(tree: Path) -> None:
     os.chown(write(tree, "hostname = 'x'\n"), 12345, 12345)
     with pytest.raises(ProfileError, match="could be somebody else's"):
         request(tree)
+
+
+def test_another_users_link_is_refused(tree: Path) -> None:
+    """To settings that are somebody's who may, of another tree."""
+    require("root", os.geteuid() == 0, "gives a link away")
+    beside = write(tree, "hostname = 'x'\n")
+    beside.rename(tree.parent / "other.toml")
+    beside.symlink_to("other.toml")
+    assert request(tree).hostname == "x"
+    os.chown(beside, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(ProfileError, match="could be somebody else's"):
+        request(tree)
+
+
+def test_whose_it_is_is_asked_of_the_file_that_is_read(tree: Path) -> None:
+    """Whatever has that name by then."""
+    beside, theirs = write(tree, "hostname = 'ours'\n"), tree.parent / "theirs"
+    theirs.write_text("hostname = 'theirs'\n")
+    ours = beside.stat().st_ino
+
+    def exchange(path: str, status: os.stat_result) -> None:
+        theirs.rename(path)
+        assert status.st_ino == ours
+
+    found = read_profile(HostPath(str(beside)), profile_keys(), None, exchange)
+    assert found.values == (("hostname", ("ours",)),)
+    assert beside.read_text() == "hostname = 'theirs'\n"
