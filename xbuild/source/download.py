@@ -119,7 +119,7 @@ def read_url(
         _require_whole(len(content), _announced_size(response))
         return content
 
-    return _persist(attempt, lambda: 0, url, patience, progress)
+    return _persist(attempt, lambda: 0, lambda: False, url, patience, progress)
 
 
 class _Errand:
@@ -219,6 +219,7 @@ class _Errand:
         return _persist(
             lambda: self._attempt(partial, known),
             lambda: partial.size,
+            lambda: self._can_resume(partial),
             self._wanted.url,
             self._patience,
             self._progress,
@@ -228,7 +229,7 @@ class _Errand:
         wanted, start = self._wanted, partial.size
         if start and start == wanted.size_bytes:
             return False  # an earlier process was stopped just before the end
-        can_resume = start > 0 and bool(partial.validator or wanted.has_digest)
+        can_resume = self._can_resume(partial)
         headers = _range(start, partial.validator) if can_resume else _unless(known)
         with _response(
             wanted.url, headers, self._patience, is_checked=wanted.is_checked or wanted.has_digest
@@ -248,6 +249,9 @@ class _Errand:
                     raise Interrupted("the server sent another part than was asked for")
             self._copy(response, partial)
         return False
+
+    def _can_resume(self, partial: Partial) -> bool:
+        return partial.size > 0 and bool(partial.validator or self._wanted.has_digest)
 
     def _copy(self, response: http.client.HTTPResponse, partial: Partial) -> None:
         """Add what comes to the file, and see that it is as much as was announced."""
@@ -299,6 +303,7 @@ class _Errand:
 def _persist(
     attempt: Callable[[], _T],
     gained: Callable[[], int],
+    can_resume: Callable[[], bool],
     url: str,
     patience: Patience,
     progress: Progress,
@@ -312,10 +317,11 @@ def _persist(
             if gained() > furthest:
                 pauses, furthest = list(patience.pauses_s), gained()
             if not pauses:
+                kept = "; what was downloaded is kept, and gone on with" if can_resume() else ""
                 raise DownloadFailed(
                     f"Cannot download {url}: {interruption}"
                     f" (tried {len(patience.pauses_s) + 1} times)",
-                    "check the network, or try another mirror; what was downloaded is kept",
+                    f"check the network, or try another mirror{kept}",
                 ) from interruption
             pause = max(pauses.pop(0), interruption.wait_s)
             progress(f"{interruption}: trying again in {pause:.0f} s", None)

@@ -147,6 +147,28 @@ def test_stalling_server_is_given_up(site: Site, cache: HostPath, fault: Fault) 
         _get(_wanted(site), cache, Patience(0.5, ()))
 
 
+@pytest.mark.parametrize(
+    ("fault", "has_etags", "is_kept"),
+    [
+        (Fault(cut_at=1000, times=1), True, True),
+        (Fault(cut_at=1000, times=1), False, False),
+        (Fault(cut_at=0, times=1), True, False),
+        (Fault(status=503, times=1), True, False),
+    ],
+)
+def test_that_a_part_is_kept_is_said_where_it_is_of_use(
+    site: Site, cache: HostPath, fault: Fault, has_etags: bool, is_kept: bool
+) -> None:
+    """It is where it can be told to be of the same version."""
+    site.has_etags = has_etags
+    site.faults[PATH] = fault
+    with pytest.raises(DownloadFailed) as caught:
+        _get(_wanted(site), cache, Patience(pauses_s=()))
+    assert ("what was downloaded is kept" in caught.value.hint) == is_kept
+    _get(_wanted(site), cache)
+    assert site.asked[-1] == (PATH, "bytes=1000-" if is_kept else "")
+
+
 def test_server_that_announces_more_than_it_sends(site: Site, cache: HostPath) -> None:
     site.has_ranges = False
     site.faults[PATH] = Fault(lie=1000)
