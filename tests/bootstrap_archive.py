@@ -29,7 +29,7 @@ Version: {version}
 Architecture: all
 Maintainer: Nobody <nobody@example.org>
 Description: made for a test
-"""
+{more}"""
 
 
 def essential_packages(architecture: str) -> tuple[str, ...]:
@@ -54,12 +54,17 @@ def essential_packages(architecture: str) -> tuple[str, ...]:
             raise
 
 
-def make_package(place: str, name: str, version: str, *, postinst: str = "") -> str:
-    """Return a new .deb below ``place``, which installs /srv/NAME with its version."""
+def make_package(
+    place: str, name: str, version: str, *, postinst: str = "", more: str = "", size: int = 0
+) -> str:
+    """Return a new .deb below ``place``, which installs /srv/NAME with its version.
+
+    That is followed by ``size`` zeros; ``more`` are lines of its control file.
+    """
     root, deb = f"{place}/{name}-{version}", f"{place}/{name}_{version}_all.deb"
-    control = _CONTROL.format(name=name, version=version)
+    control = _CONTROL.format(name=name, version=version, more=more)
     write_program(f"{root}/DEBIAN/control", control, 0o644)
-    write_program(f"{root}/srv/{name}", f"{version}\n", 0o644)
+    write_program(f"{root}/srv/{name}", f"{version}\n".encode() + bytes(size), 0o644)
     if postinst:
         write_program(f"{root}/DEBIAN/postinst", f"#!/bin/sh\n{postinst}\n")
     build = ["dpkg-deb", "--root-owner-group", "-b", root, deb]

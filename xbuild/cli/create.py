@@ -100,7 +100,7 @@ def command(
             if form == "archive":
                 result = HostPath(f"{beside}/archive")
                 stages.show(f"packing {os.path.basename(place)}", None)
-                notes += pack_tree(tree, result, compression_for(place), identities)
+                notes += pack_tree(tree, result, compression_for(place), identities, name=place)
             elif form == "image":
                 result = HostPath(f"{beside}/image")
                 stages.show(f"building {os.path.basename(place)}", None)

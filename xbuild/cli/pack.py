@@ -33,7 +33,7 @@ def command(tree: str, output: str) -> int:
     identities = identities_of(source)
     with place_beside(target, None) as beside:
         made = HostPath(f"{beside}/archive")
-        notes = pack_tree(source, made, compression_for(output), identities)
+        notes = pack_tree(source, made, compression_for(output), identities, name=target)
         settle(made, target)
     for text in notes:
         note(text)

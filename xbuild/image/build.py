@@ -20,6 +20,7 @@ from xbuild.image.roles import ROOT_TYPES
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.sandbox.as_root import as_root_of
 from xbuild.sandbox.confined import ConfinedProgram, Place
+from xbuild.sandbox.room import MORE_ROOM, RESERVE, has_room
 
 if TYPE_CHECKING:
     from xbuild.plan.identities import Identities
@@ -40,7 +41,9 @@ _INODE_RATIO = 16384  # bytes an inode: mke2fs.conf(5)
 _TREE, _IMAGE, _FIRMWARE = GuestPath("/tree"), GuestPath("/image"), GuestPath("/firmware")
 _FIRMWARE_IN_TREE = "boot/firmware"
 _GENERIC_ROOT = "0fc63daf-8483-4772-8e79-3d69d8477de4"  # Linux file system, of any architecture
-_NO_SPACE = ("Could not allocate block", "No space left", "not enough", "Disk full", "too small")
+_NO_SPACE = ("Could not allocate block", "not enough", "Disk full", "too small")
+_NO_MTAB = "ext2fs_check_if_mount"  # mkfs.ext4 sees no /etc/mtab, and warns
+_HOST_IS_FULL = "No space left on device"
 
 
 class Design(Record):
@@ -76,6 +79,7 @@ def build_image(
             f"The tree does not fit into {size // MIB} MiB: it takes {_rounded(needed) // MIB} MiB",
             f"--size {_rounded(needed + _SLACK) // MIB}M leaves some room",
         )
+    _require_room(tree, output, identities.outer)
     size = size // _SECTOR * _SECTOR
     firmware = _Part(_FIRST, boot, f"{secrets.randbits(32):08X}")
     at = _FIRST + boot
@@ -89,6 +93,16 @@ def build_image(
         _make_firmware(work, firmware)
     work.run(_mkfs(tree, root, identities.outer))
     return notes
+
+
+def _require_room(tree: HostPath, output: HostPath, outer: IdMap | None) -> None:
+    """Raise ImageError unless there is room for an image of a tree, whose own holes take none."""
+    content = int(as_root_of(outer, lambda: _measured(tree)).split()[0])
+    if not has_room(os.path.dirname(output), content):
+        least = (content + RESERVE) // MIB
+        raise ImageError(
+            f"Cannot build the image: less than {least} MiB are left at its target", MORE_ROOM
+        )
 
 
 def _rounded(size: int) -> int:
@@ -238,7 +252,10 @@ class _Work:
             ) as program:
                 ended = program.wait()
         if ended.status:
-            said = "; ".join(line.strip() for line in ended.said.splitlines() if line.strip())
+            lines = (line.strip() for line in ended.said.splitlines() if _NO_MTAB not in line)
+            said = "; ".join(line for line in lines if line)
             is_full = any(sign in said for sign in _NO_SPACE)
             hint = "give it more room: --size" if is_full else ""
+            if _HOST_IS_FULL in said:
+                hint = MORE_ROOM
             raise ImageError(f"Cannot build the image: {argv[0]}: {said[-300:]}", hint)

@@ -6,6 +6,17 @@ import os
 
 RESERVE = 256 << 20  # bytes left free where something is unpacked
 ENDLESS = 1 << 62
+LEAST_INODES = 1000
+MORE_ROOM = "make room, or name a target on another file system"
+
+
+def has_room(directory: str, wanted: int = 0) -> bool:
+    """Tell whether so many bytes can be written below ``directory``, with room left for others."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return free_room(fd) >= RESERVE + wanted and free_inodes(fd) > LEAST_INODES
+    finally:
+        os.close(fd)
 
 
 def free_room(fd: int) -> int:

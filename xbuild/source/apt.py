@@ -34,7 +34,9 @@ _OFFLINE = (
     "Cannot initiate the connection",
     "connection timed out",
 )
-_NO_ROOM = ("enough free space", "No space left on device", "Disk quota exceeded")
+# "Wrote only" is tar's, of a file system that filled up in the middle of a block.
+_NO_ROOM = ("enough free space", "No space left on device", "Disk quota exceeded", "Wrote only ")
+_UNKNOWN_HINT = "is that its name in that suite, and is it there for that architecture?"
 _UNKNOWN_PACKAGE = re.compile(r"^E: (Unable to locate package .*|Package '.*' has no .*)$", re.M)
 _NO_SUCH_SUITE = "does not have a Release file"
 _NOT_FOUND = re.compile(r"^\s+404 ", re.MULTILINE)
@@ -212,13 +214,13 @@ def explain_output(
     output: str, *, what: str, archive: str, place: HostPath, action: str
 ) -> SourceError:
     """Return the error that apt's words tell of: of a suite, an archive, the place for packages."""
-    unknown = _UNKNOWN_PACKAGE.search(output)
+    unknown = dict.fromkeys(found[1] for found in _UNKNOWN_PACKAGE.finditer(output))
     if unknown:
-        return PackageUnavailable(f"Cannot fetch {what}: {unknown[1]}")
+        return PackageUnavailable(f"Cannot fetch {what}: {'; '.join(unknown)}", _UNKNOWN_HINT)
     reasons = [line[3:] for line in output.splitlines() if line.startswith(("E: ", "W: "))]
     reason = reasons[0] if reasons else output.strip()[-200:]
-    if any(sign in output for sign in _NO_ROOM):
-        return SourceError(f"Cannot keep packages in {place}: {reason}", "make room there")
+    if lacks_room := lack_of_room(output):
+        return SourceError(f"Cannot keep packages in {place}: {lacks_room}", "make room there")
     if any(sign in output for sign in _OFFLINE):
         message = f"Cannot reach {archive}: {reason}"
         return MirrorUnavailable(message, "check the network", is_lasting=True)
@@ -233,6 +235,12 @@ def explain_output(
         hint,
         is_lasting=_OTHER_KEY in output or has_not,
     )
+
+
+def lack_of_room(output: str) -> str:
+    """Return the line that tells of a full disk, "" where none does."""
+    lines = (line for line in output.splitlines() if any(sign in line for sign in _NO_ROOM))
+    return next((line.removeprefix("E: ").strip() for line in lines), "")
 
 
 def _archive_of(apt: Apt) -> str:

@@ -8,6 +8,7 @@ or mounted on the host. Packages are checked by apt, with the distribution's key
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,10 +23,11 @@ from xbuild.plan.make import plan_tree
 from xbuild.plan.piping import without_terminal
 from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, replace
+from xbuild.sandbox.room import MORE_ROOM, RESERVE, has_room
 from xbuild.sandbox.tap import Tap
 from xbuild.sandbox.tapped import TappedContainer
 from xbuild.source import ubuntu
-from xbuild.source.apt import Progress, explain_output, host_settings, persist
+from xbuild.source.apt import Progress, explain_output, host_settings, lack_of_room, persist
 from xbuild.source.mirror import KEYRINGS, Mirror, find_keyring, find_mirrors
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_at_start
@@ -43,7 +45,7 @@ _SOURCES = "sources.list"
 # mmdebstrap lets its children end in peace when it is told to end. The shell does not, and the
 # container ends with it.
 _AT_ONCE = ("sh", "-c", '"$@" & wait "$!"', "sh")
-_WITH_PACKAGES = "installing"
+_WITH_PACKAGES = ("extracting archives", "installing")
 # What a mirror is to blame for, whenever it shows.
 _OF_A_MIRROR = ("Unable to locate package", "Failed to fetch ", "Unable to fetch ")
 # mmdebstrap fetches what is besides the essential packages only when those are configured: minutes
@@ -51,6 +53,10 @@ _OF_A_MIRROR = ("Unable to locate package", "Failed to fetch ", "Unable to fetch
 _FETCH_INCLUDED = """echo "I: downloading packages to include..." >&2
 env --chdir="$1" APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -q -y --download-only install """
 _SAID_BYTES = 1 << 20
+_FAILED_PACKAGE = re.compile(
+    r"^dpkg: error processing (?:package|archive) (?P<name>\S+) \(.*\):\n (?P<why>.+)$",
+    re.MULTILINE,
+)
 # Said for what a container is: it has no /dev/console, and a /proc of its own; and of apt's own
 # user, for whom the place of the new tree is closed.
 _NO_NEWS = (
@@ -69,6 +75,13 @@ def bootstrap(suite: Suite, place: HostPath, progress: Progress) -> tuple[str, .
     if shutil.which("mmdebstrap") is None:
         raise HostUnable(
             f"Cannot make {suite.name}: mmdebstrap is not installed", package_command("mmdebstrap")
+        )
+
+    if not has_room(place):
+        raise SourceError(
+            f"Cannot make {suite.name}: less than {RESERVE >> 20} MiB are left in"
+            f" {os.path.dirname(place)}",
+            MORE_ROOM,
         )
 
     def attempt(mirror: Mirror) -> tuple[str, ...]:
@@ -113,12 +126,27 @@ def _explain(
     said: str, suite: Suite, mirror: Mirror, stages: _Stages, place: HostPath
 ) -> SourceError:
     what = f"{suite.name} for {suite.architecture}"
+    if lacks_room := lack_of_room(said):
+        where = os.path.dirname(place)
+        return SourceError(
+            f"Cannot make {what}: no room is left in {where}: {lacks_room}", MORE_ROOM
+        )
+    failed = tuple(_FAILED_PACKAGE.finditer(said))
+    if failed:
+        reasons = "; ".join(f"{each['name']}: {each['why']}" for each in failed[:3])
+        return SourceError(f"Cannot make {what}: {reasons}", _last_words(said, failed[0]["name"]))
     if stages.has_packages and not any(sign in said for sign in _OF_A_MIRROR):
         reason = "; ".join([line[3:] for line in said.splitlines() if line.startswith("E: ")][:3])
-        hint = "make room there" if "No space left" in said else ""
-        return SourceError(f"Cannot make {what}: {stages.last} failed: {reason}", hint)
+        return SourceError(f"Cannot make {what}: {stages.last} failed: {reason}")
     archive = f"the mirror {mirror.uri}"
     return explain_output(said, what=what, archive=archive, place=place, action="mmdebstrap")
+
+
+def _last_words(said: str, package: str) -> str:
+    """Return what a package said before dpkg says that it failed."""
+    before = said.partition(f"dpkg: error processing package {package} ")[0]
+    words = before.rpartition(f"\nSetting up {package} ")[2].splitlines()[1:]
+    return f"its last words: {'; '.join(words[-3:])}" if words else ""
 
 
 def _copy_keyring(keyring: HostPath, place: HostPath) -> str:

@@ -15,6 +15,7 @@ from xbuild.errors import HostUnable, SourceError
 from xbuild.record import GuestPath, HostPath
 from xbuild.sandbox.compressing import compress_command
 from xbuild.sandbox.confined import ConfinedProgram, Place
+from xbuild.sandbox.room import MORE_ROOM
 
 if TYPE_CHECKING:
     from xbuild.plan.identities import Identities
@@ -53,11 +54,17 @@ def latest_time() -> int | None:
 
 
 def pack_tree(
-    tree: HostPath, output: HostPath, compression: Compression, identities: Identities
+    tree: HostPath,
+    output: HostPath,
+    compression: Compression,
+    identities: Identities,
+    *,
+    name: str = "",
 ) -> tuple[str, ...]:
     """Write the new file ``output``, and return notes on what is not in it.
 
-    Raises SourceError where not all could be read or written, HostUnable.
+    ``name`` is what it is going to be called, where its path says nothing to people. Raises
+    SourceError where not all could be read or written, HostUnable.
     """
     command = compress_command(compression)
     with open(output, "xb") as file:
@@ -79,7 +86,7 @@ def pack_tree(
             _, complaint = compressor.communicate()
         if compressor.returncode:
             reason = complaint.decode("utf-8", "replace").strip() or f"{command[0]} failed"
-            raise SourceError(f"Cannot write {output}: {reason}", "make room")
+            raise SourceError(f"Cannot write {name or output}: {reason}", MORE_ROOM)
         os.fsync(file.fileno())
     return said
 

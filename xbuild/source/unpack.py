@@ -31,7 +31,6 @@ _CHUNK = 1 << 20
 _TREE = GuestPath("/tree")
 NODES = (tarfile.CHRTYPE, tarfile.BLKTYPE)
 _NO_NEWS = ("Exiting with failure status", "Removing leading")
-_MORE_ROOM = "make room, or name a target on another file system"
 
 Progress = Callable[[int, int], None]
 """Told the bytes of the archive read so far, and all of it."""
@@ -123,7 +122,7 @@ def _result(archive: HostPath, vetting: Vetting, ended: Ended) -> Unpacked:
     told = tuple(line for line in lines if not line.startswith(_NO_NEWS))
     if ended.status:
         reason = "; ".join(told[:3]) or f"tar ended with status {ended.status}"
-        hint = _MORE_ROOM if "No space left" in ended.said or "quota" in ended.said else ""
+        hint = room.MORE_ROOM if "No space left" in ended.said or "quota" in ended.said else ""
         raise SourceError(f"Cannot unpack {archive}: {reason}", hint)
     return Unpacked(vetting.members, vetting.size, tuple(vetting.left_out), told)
 
@@ -211,16 +210,11 @@ class Vetting:
     def look_at_room(self, wanted: int) -> None:
         """Raise SourceError unless so many bytes fit, with room left for others."""
         self._unseen = 0
-        fd = os.open(self._tree, os.O_PATH | os.O_DIRECTORY)
-        try:
-            has_room = room.free_room(fd) >= room.RESERVE + wanted and room.free_inodes(fd) > 1000
-        finally:
-            os.close(fd)
-        if not has_room:
+        if not room.has_room(self._tree, wanted):
             least = (room.RESERVE + wanted) >> 20
             raise SourceError(
                 f"Cannot unpack {self._archive}: less than {least} MiB are left at its target",
-                _MORE_ROOM,
+                room.MORE_ROOM,
             )
 
     def _beyond(self, what: str, hint: str) -> UnsafeArchive:
