@@ -28,6 +28,7 @@ from xbuild.start_errors import SymlinkLoop as SymlinkLoop
 from xbuild.start_errors import TargetError as TargetError
 from xbuild.start_errors import TargetNotFound as TargetNotFound
 from xbuild.start_errors import UnknownArchitecture as UnknownArchitecture
+from xbuild.start_errors import UnknownArchitectureName as UnknownArchitectureName
 from xbuild.start_errors import UsageError as UsageError
 from xbuild.start_errors import XbuildError as XbuildError
 

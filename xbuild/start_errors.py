@@ -35,6 +35,12 @@ class UnknownArchitecture(XbuildError):
     """A name or an ELF header that no row of the architecture table matches."""
 
 
+class UnknownArchitectureName(UnknownArchitecture):
+    """A name that somebody wrote, and no row of the table has."""
+
+    exit_status = EXIT_USAGE
+
+
 class NotElf(XbuildError):
     """A file that is no ELF object at all (a script, a PE file, text)."""
 

@@ -30,7 +30,7 @@ def test_a_configured_tree(ranged: Runner, new_place: NewPlace, tree_store: obje
     done = ranged.command(*argv, timeout_s=1800)
     require("mirror", "mirror" not in done.stderr, done.stderr)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tree}: aarch64, Debian GNU/Linux 12 (bookworm)\n"
+    assert done.stdout == f"{tree}: arm64, Debian GNU/Linux 12 (bookworm)\n"
     script = """
         dpkg-query -W -f '${Package} ${db:Status-Status}\\n' | grep -vc ' installed$'
         dpkg-query -W -f '${Package}\\n' less

@@ -103,7 +103,7 @@ def test_real_tree_from_a_signed_stage3(
         f"bytes={len(archive) // 2}-",
     ]
     tree = f"{buyer.place}/tree"
-    assert done.stdout == f"{tree}: aarch64, Debian GNU/Linux 12 (bookworm)\n"
+    assert done.stdout == f"{tree}: arm64, Debian GNU/Linux 12 (bookworm)\n"
     assert runner.output(tree, "uname", "-m") == "aarch64\n"
     os.rename(tree, f"{buyer.place}/first")
     assert buyer.signed(f"stage3:{VARIANT}").returncode == 0
@@ -229,7 +229,7 @@ def test_tree_from_a_signed_minirootfs(
     done = buyer.signed("alpine:3.20", "--arch", "arm64")
     assert done.returncode == 0, done.stderr
     assert "is signed by good <good@test>" in done.stderr
-    assert done.stdout.startswith(f"{buyer.place}/tree: aarch64")
+    assert done.stdout.startswith(f"{buyer.place}/tree: arm64")
 
 
 def test_minirootfs_that_is_not_right(buyer: Buyer, site: Site, keys: Signer) -> None:

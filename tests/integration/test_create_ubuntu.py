@@ -51,7 +51,7 @@ def test_tree_of_a_named_mirror(
     options = ("--mirror", mirror, "--keyring", maker.keyring, "--include", "greeter")
     done = maker.create("--arch", "arm64", *ESSENTIAL, *options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{maker.tree}: aarch64, ")
+    assert done.stdout.startswith(f"{maker.tree}: arm64, ")
     assert maker.sources() == [
         f"deb {mirror} {CODENAME} {COMPONENTS}",
         f"deb {mirror} {CODENAME}-updates {COMPONENTS}",

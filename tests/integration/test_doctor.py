@@ -84,7 +84,7 @@ def test_root_of_the_host_has_everything(need_root: None, xbuild_for: Xbuild) ->
 
 def test_every_interpreter_is_run_for_its_version(xbuild_for: Xbuild) -> None:
     report = _run([*xbuild_for(None), "doctor", "--json"])
-    assert re.search(r"qemu \d+\.\d+\.\d+: aarch64, ", report.words("qemu"))
+    assert re.search(r"qemu \d+\.\d+\.\d+: arm64, ", report.words("qemu"))
 
 
 def test_known_faults_of_the_hosts_versions_come_with_their_issues(xbuild_for: Xbuild) -> None:
@@ -343,8 +343,8 @@ def test_failing_entry_of_the_host_is_named(xbuild_for: Xbuild) -> None:
     inside = [*xbuild_for(None), "doctor", "--json"]
     report = _run([*environment, "unshare", "-Urm", "sh", "-ec", script, "sh", *inside])
     assert report.state("host binfmt") == "missing"
-    assert "broken does not run aarch64" in report.words("host binfmt")
-    assert "xbuild binfmt register aarch64" in report.words("host binfmt")
+    assert "broken does not run arm64" in report.words("host binfmt")
+    assert "xbuild binfmt register arm64" in report.words("host binfmt")
 
 
 def test_killed_doctor_leaves_nothing(xbuild_for: Xbuild, foreign_tree: Tree) -> None:

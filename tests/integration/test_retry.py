@@ -92,7 +92,7 @@ def test_another_version_is_the_last(qemu_versions: Versions) -> None:
     assert done.returncode == 0, done.stderr
     by = f"by qemu {qemu_versions.newer}"
     assert rungs(done) == [SAME, NO_ASLR, ONE_CPU, by]
-    keep = f"--interpreter aarch64@{qemu_versions.newer}"
+    keep = f"--interpreter arm64@{qemu_versions.newer}"
     assert outcome(done) == f"it held {by}; to have it so from the start: {keep}"
 
 

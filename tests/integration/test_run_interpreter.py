@@ -100,7 +100,7 @@ def make_unsuitable(path: HostPath, kind: str) -> None:
         ("dynamic", "it is dynamically linked"),
         ("foreign", "it is for s390x"),
         ("other", "it emulates riscv64"),
-        ("no emulator", "it does not run aarch64 programs"),
+        ("no emulator", "it does not run arm64 programs"),
         ("truncated", "header is cut off"),
         ("not executable", "it is not executable"),
         ("fifo", "it is not a regular file"),

@@ -9,7 +9,7 @@ levels) are ``xbuild.binary.abi``'s.
 from __future__ import annotations
 
 from xbuild.binary.elf import SNIFF_BYTES, Ident, sniff
-from xbuild.errors import UnknownArchitecture
+from xbuild.errors import UnknownArchitecture, UnknownArchitectureName
 from xbuild.record import Record
 
 TYPE_CHECKING = False
@@ -43,6 +43,11 @@ class Arch(Record):
     aliases: tuple[str, ...] = ()
     is_emulated: bool = True
 
+    @property
+    def common_name(self) -> str:
+        """What a person calls it: Debian's name, unless that depends on the ABI; else qemu's."""
+        return self.debian if self.debian and self.name not in _OF_SEVERAL_ABIS else self.name
+
     def admits(self, ident: Ident) -> bool:
         """Tell whether a file of this identity is of this architecture, whatever its type."""
         return (
@@ -52,6 +57,9 @@ class Arch(Record):
             and ident.flags & self.flags_mask == self.flags_value
         )
 
+
+# dpkg has several names for the first, armel and armhf; the last is of the row sparc as well.
+_OF_SEVERAL_ABIS = frozenset(("arm", "armeb", "sparc32plus"))
 
 # fmt: off
 ARCHES: tuple[Arch, ...] = (
@@ -80,7 +88,7 @@ ARCHES: tuple[Arch, ...] = (
          ("/lib/ld.so.1",), aliases=("hppa1.1", "hppa2.0")),
     Arch("i386", 3, "EM_386", 32, "little", "i386", "i686-pc-linux-gnu", "i686",
          ("/lib/ld-linux.so.2", "/lib/ld-musl-i386.so.1", "/lib/ld-uClibc.so.0",
-         "/system/bin/linker"), aliases=("i486", "i586", "x86")),
+         "/system/bin/linker"), aliases=("i486", "i586", "x86", "386")),
     Arch("loongarch64", 258, "EM_LOONGARCH", 64, "little", "loong64",
          "loongarch64-unknown-linux-gnu", "loongarch64",
          ("/lib64/ld-linux-loongarch-lp64d.so.1", "/lib64/ld-linux-loongarch-lp64s.so.1",
@@ -102,11 +110,11 @@ ARCHES: tuple[Arch, ...] = (
          "/lib/ld64-uClibc.so.0"), aliases=("mips64eb", "mips64r6")),
     Arch("mips64el", 8, "EM_MIPS", 64, "little", "mips64el", "mips64el-unknown-linux-gnu", "mips64",
          ("/lib64/ld.so.1", "/lib64/ld-linux-mipsn8.so.1", "/lib/ld-musl-mips64el.so.1",
-         "/lib/ld64-uClibc.so.0"), aliases=("mips64r6el",)),
+         "/lib/ld64-uClibc.so.0"), aliases=("mips64r6el", "mips64le")),
     Arch("mipsel", 8, "EM_MIPS", 32, "little", "mipsel", "mipsel-unknown-linux-gnu", "mips",
          ("/lib/ld.so.1", "/lib/ld-linux-mipsn8.so.1", "/lib/ld-musl-mipsel.so.1",
          "/lib/ld-musl-mipsel-sf.so.1", "/lib/ld-uClibc.so.0"), EF_MIPS_ABI2, 0,
-         aliases=("mipsr6el",)),
+         aliases=("mipsr6el", "mipsle")),
     Arch("mipsn32", 8, "EM_MIPS", 32, "big", "mipsn32", "mips64-unknown-linux-gnu", "mips64",
          ("/lib32/ld.so.1", "/lib32/ld-linux-mipsn8.so.1", "/lib/ld-musl-mipsn32.so.1"),
          EF_MIPS_ABI2, EF_MIPS_ABI2, aliases=("mipsn32r6",)),
@@ -196,18 +204,31 @@ _NATIVE_32 = {
 }
 
 
+# What images' platforms and GOARM call variants of "arm".
+_ARM_VARIANTS = {"v5": "armv5tel", "v6": "armv6l", "v7": "armv7"}
+
+
+def plain_name(name: str) -> str:
+    """Return a name that may be an image's platform, such as linux/arm/v7, as others have it."""
+    machine, slash, variant = name.lower().removeprefix("linux/").partition("/")
+    if not slash or not variant.startswith("v"):
+        return name.lower() if slash else machine
+    return _ARM_VARIANTS.get(variant, machine) if machine == "arm" else machine
+
+
 def arch_named(name: str) -> Arch:
     """Find a row by qemu's name, else Debian's, else ``uname -m`` or an alias, in any case.
 
-    Raises UnknownArchitecture with close matches in the hint.
+    GOARCH and the platforms of images, such as linux/arm/v7, are such aliases. Raises
+    UnknownArchitectureName with close matches in the hint.
     """
-    wanted = name.lower()
+    wanted = plain_name(name)
     rows = ARCHES + UNEMULATED
     for names in (_own_name, _debian_name, _other_names):
         for arch in rows:
             if wanted in names(arch):
                 return arch
-    raise UnknownArchitecture(f"Unknown architecture: {name!r}", _suggestion(wanted, rows))
+    raise UnknownArchitectureName(f"Unknown architecture: {name!r}", _suggestion(wanted, rows))
 
 
 def _own_name(arch: Arch) -> tuple[str, ...]:
@@ -231,7 +252,7 @@ def _suggestion(wanted: str, rows: tuple[Arch, ...]) -> str:
     close = difflib.get_close_matches(wanted, sorted(known), n=4)
     if close:
         return f"did you mean {', '.join(close)}?"
-    return f"known are {', '.join(arch.name for arch in rows)}"
+    return f"known are {', '.join(arch.common_name for arch in rows)}"
 
 
 def arch_of(ident: Ident) -> Arch | None:
@@ -267,7 +288,10 @@ def host_arch() -> Arch:
         ) from error
     arch = arch_of(ident) if ident is not None else None
     if arch is None:
-        raise UnknownArchitecture(f"This host's own programs are of no known architecture: {ident}")
+        raise UnknownArchitecture(
+            f"This host's own programs are of no known architecture: {ident}",
+            "xbuild runs on hosts of the architectures in docs/interpreters.md alone",
+        )
     _host = arch
     return arch
 

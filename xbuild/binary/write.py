@@ -166,7 +166,7 @@ def tiny_program(arch: Arch, text: bytes, *, status: int = 0) -> bytes:
         raise ValueError(f"a tiny program takes {TEXT_LIMIT} bytes and a status up to 255")
     code = _CODE.get(arch.name)
     if code is None:
-        raise UnknownArchitecture(f"There is no test program for {arch.name}")
+        raise UnknownArchitecture(f"There is no test program for {arch.common_name}")
     size = _HEADERS_SIZE[arch.bits] + len(text)
     gap = -size % _CODE_ALIGNMENT
     body = text + bytes(gap) + _filled(code, arch, len(text), status)

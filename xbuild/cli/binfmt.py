@@ -36,7 +36,6 @@ from xbuild.emulation.verification import (
     verify_entries,
     verify_registration,
 )
-from xbuild.errors import UnknownArchitecture
 from xbuild.record import HostPath, assert_never
 
 LIST_SCHEMA = "xbuild.binfmt/1"
@@ -57,11 +56,9 @@ class ArchType(_ParamType):
     name = "arch"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Arch:
-        """Look the name up, or fail with what comes close."""
-        try:
-            return arch_named(value)
-        except UnknownArchitecture as error:
-            self.fail(f"{error.message}; {error.hint}", param, ctx)
+        """Look the name up. Raises UnknownArchitectureName, which main() tells of."""
+        del param, ctx
+        return arch_named(value)
 
 
 ARCHES = click.argument("arches", metavar="[ARCH]...", nargs=-1, type=ArchType())
@@ -104,7 +101,7 @@ def verify(arches: tuple[Arch, ...], as_json: bool) -> int:
         found = [{"name": arch.name, **_verdict(result)} for arch, result in results]
         click.echo(json.dumps({"schema": VERIFY_SCHEMA, "architectures": found}, indent=2))
     else:
-        _print_table([(arch.name, _in_words(result)) for arch, result in results])
+        _print_table([(arch.common_name, _in_words(result)) for arch, result in results])
     return 0 if all(isinstance(result, Works) for _, result in results) else _EXIT_FAILS
 
 
@@ -176,7 +173,7 @@ def _registered(done: Registered) -> str:
 
 def _row(finding: Finding) -> tuple[str, ...]:
     entry = finding.entry
-    arch = finding.arch.name if finding.arch else "-"
+    arch = finding.arch.common_name if finding.arch else "-"
     flags = _flags(entry) or "-"
     return entry.name, arch, flags, entry.interpreter, _in_words(finding.verification)
 

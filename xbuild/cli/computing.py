@@ -79,7 +79,7 @@ class Computing:
         if names and arch not in [arch_named(name) for name in names]:
             raise UsageError(
                 f"The profile {profile} is for {', '.join(names)}, and {self._target} is"
-                f" {arch.debian or arch.name}",
+                f" {arch.common_name}",
                 "leave out --profile, or take another tree",
             )
 
@@ -231,6 +231,6 @@ def _models_of(interpreter: Interpreter) -> tuple[str, ...]:
 
 def _contradiction(target: HostPath, said: str, arch: Arch) -> UsageError:
     return UsageError(
-        f"{target} {said}, and its programs are {arch.debian or arch.name}'s",
+        f"{target} {said}, and its programs are {arch.common_name}'s",
         "xbuild inspect tells what they are; correct /etc/portage in the tree",
     )

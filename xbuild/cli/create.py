@@ -168,4 +168,4 @@ def _tell(place: HostPath, made: Made) -> None:
         note(f"how the image says that it is to be run is in {settings_beside(place)}")
     distribution = f", {found.distribution.pretty_name}" if found.distribution else ""
     assert found.arch is not None  # a survey without one raises
-    click.echo(visible(f"{place}: {found.arch.name}{distribution}"))
+    click.echo(visible(f"{place}: {found.arch.common_name}{distribution}"))

@@ -73,7 +73,7 @@ def _row_of(rehearsal: Rehearsal) -> Finding:
 
 
 def _way_in_words(emulation: Emulation) -> str:  # noqa: RET503 - the ways are closed
-    name = emulation.arch.name
+    name = emulation.arch.common_name
     match emulation.way:
         case "native":
             return f"{name} natively"

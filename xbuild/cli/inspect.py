@@ -122,7 +122,10 @@ def read_abi_of(reader: TreeReader, path: GuestPath, arch: Arch) -> tuple[Abi, b
         try:
             return judge(read_program(file), Evidence()), False
         except (DamagedElf, NotElf, OSError) as error:
-            raise TargetError(f"Cannot read the {arch.name} program {path}: {error}") from error
+            raise TargetError(
+                f"Cannot read the {arch.common_name} program {path}: {error}",
+                "it is damaged: install its package again, by which the tree came to it",
+            ) from error
 
 
 def way_to_run(arch: Arch) -> Way:

@@ -27,8 +27,6 @@ _MACHINES = {
     "EM_X86_64": "x86-64", "EM_XTENSA": "Xtensa",
 }  # fmt: skip
 _FLOATS = {"hard": "hard float", "single": "single-precision hard float", "soft": "soft float"}
-# dpkg's name of such a row depends on the ABI, which is known of the leading program alone.
-_AMBIGUOUS = frozenset(("arm", "armeb", "riscv64"))
 
 
 def as_text(inspection: Inspection) -> str:
@@ -63,10 +61,10 @@ def spoken_facts(inspection: Inspection) -> str:
 
 
 def name_of(arch: Arch, inspection: Inspection) -> str:
-    """Return the name a person knows: Debian's where it is certain, else qemu's."""
+    """Return the name a person knows; of the leading program the ABI, and so Debian's, is known."""
     if arch == inspection.arch:
         return inspection.debian or arch.name
-    return arch.name if arch.name in _AMBIGUOUS else arch.debian or arch.name
+    return arch.common_name
 
 
 def fact_rows(inspection: Inspection) -> list[tuple[str, str]]:

@@ -121,7 +121,7 @@ def _ladder(request: Request, plan: Plan | None) -> Iterator[Rung]:
             tried.add(each.version)
             yield Rung(
                 f"by qemu {each.version}",
-                f"--interpreter {shlex.quote(f'{arch.name}@{each.version}')}",
+                f"--interpreter {shlex.quote(f'{arch.common_name}@{each.version}')}",
                 replace(request, interpreter=each.path),
                 lambda plan: plan,
             )

@@ -90,7 +90,7 @@ def _fetching_in_words(wish: Wish, arches: tuple[Arch, ...]) -> str:
     where = (
         "of the first suite of Debian's that has it" if wish.version and not wish.suite else where
     )
-    names = ", ".join(arch.name for arch in arches)
+    names = ", ".join(arch.common_name for arch in arches)
     return f"fetch {what} {where} by apt, unpack and try it in the cache for {names}"
 
 
@@ -157,9 +157,9 @@ def _say_present(arches: tuple[Arch, ...]) -> int:
     if not by_version:
         raise HostUnable("There is still no static qemu-user on this host that works")
     for version, having in by_version.items():
-        click.echo(f"qemu {version}: {', '.join(arch.name for arch in having)}")
+        click.echo(f"qemu {version}: {', '.join(arch.common_name for arch in having)}")
         _warn(tuple(having), version)
-    absent = [arch.name for arch in arches if working[arch] is None]
+    absent = [arch.common_name for arch in arches if working[arch] is None]
     if absent:
         note(f"none for {', '.join(absent)}")
     return 0
@@ -178,7 +178,7 @@ def _print_list(arches: tuple[Arch, ...], *, as_json: bool) -> int:
         click.echo(json.dumps({"schema": SCHEMA, "interpreters": [_plain(f) for f in found]}))
         return 0
     for each in found:
-        click.echo(f"{each.arch.name}@{each.version or '?'}  {each.path}")
+        click.echo(f"{each.arch.common_name}@{each.version or '?'}  {each.path}")
         for fault in faults_of(each.arch, each.version):
             click.echo(f"  {fault.kind}: {fault.in_words()}: {fault.issue}")
     return 0

@@ -103,8 +103,11 @@ def _is_dumped(failure: Failure) -> bool:
 
 
 def _explanation(limit: Limit, evidence: str, failure: Failure) -> Explanation:
-    name = failure.arch.name if failure.arch is not None else "ARCH"
-    attempt = limit.attempt.replace("{arch}", name).replace("{tree}", failure.tree)
+    name, emulators = ("ARCH", "ARCH")
+    if failure.arch is not None:
+        name, emulators = failure.arch.common_name, failure.arch.name
+    attempt = limit.attempt.replace("qemu-{arch}", f"qemu-{emulators}")
+    attempt = attempt.replace("{arch}", name).replace("{tree}", failure.tree)
     known = faults_of(failure.arch, failure.version) if failure.arch is not None else ()
     return Explanation(
         limit, evidence, attempt, tuple(fault for fault in known if fault.kind in limit.faults)

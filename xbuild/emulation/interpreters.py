@@ -115,7 +115,8 @@ def verify_interpreter(interpreter: Interpreter) -> Interpreter:
         return replace(interpreter, version=version)
     if emulated is not None and emulated != arch.name:
         raise _unsuitable(path, arch, f"it emulates {emulated}")
-    raise _unsuitable(path, arch, f"it does not run {arch.name} programs: {outcome.describe()}")
+    reason = f"it does not run {arch.common_name} programs: {outcome.describe()}"
+    raise _unsuitable(path, arch, reason)
 
 
 def _find(
@@ -129,7 +130,9 @@ def _find(
         _check_header(path, arch)
         return Interpreter(path, arch, None, "named by --interpreter")
     if not arch.is_emulated:
-        raise InterpreterMissing(f"qemu-user emulates no {arch.name}", "name another emulator")
+        raise InterpreterMissing(
+            f"qemu-user emulates no {arch.common_name}", "name another emulator: --interpreter PATH"
+        )
     rejected: InterpreterError | None = None
     on_path = tuple(HostPath(d) for d in search_path.split(":") if d.startswith("/"))
     for path in _candidates(arch, directories + on_path):
@@ -236,7 +239,7 @@ def _missing(arch: Arch) -> InterpreterMissing:
     from xbuild.emulation.packages import install_hint
 
     return InterpreterMissing(
-        f"No interpreter for {arch.name} programs: no qemu-{arch.name} on this host",
+        f"No interpreter for {arch.common_name} programs: no qemu-{arch.name} on this host",
         install_hint(arch),
     )
 
@@ -245,7 +248,7 @@ def _gone(path: HostPath, arch: Arch) -> InterpreterMissing:
     from xbuild.emulation.packages import install_hint
 
     return InterpreterMissing(
-        f"Cannot run {arch.name} programs through {path}: there is no such file",
+        f"Cannot run {arch.common_name} programs through {path}: there is no such file",
         install_hint(arch),
     )
 
@@ -254,7 +257,7 @@ def _unsuitable(path: HostPath, arch: Arch, reason: str) -> InterpreterUnsuitabl
     from xbuild.emulation.packages import install_hint
 
     return InterpreterUnsuitable(
-        f"Cannot run {arch.name} programs through {path}: {reason}", install_hint(arch)
+        f"Cannot run {arch.common_name} programs through {path}: {reason}", install_hint(arch)
     )
 
 

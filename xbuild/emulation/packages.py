@@ -59,7 +59,7 @@ def install_hint(arch: Arch | None) -> str:
     """Return the same as a hint, with another way out where the package manager is unknown."""
     command = install_command(arch)
     if command:
-        setup = f"xbuild setup {arch.name}" if arch else "xbuild setup"
+        setup = f"xbuild setup {arch.common_name}" if arch else "xbuild setup"
         return f"install a static qemu-user: {command}\nor have xbuild do it: {setup}"
     return "install a statically linked qemu-user, or name one with --interpreter"
 

@@ -36,7 +36,7 @@ def interpreter_by_version(text: str) -> HostPath:
     found = ", ".join(f"{each.version} ({each.path})" for each in present) or "none"
     raise InterpreterMissing(
         f"No qemu-{arch.name} {version} on this host; there: {found}",
-        f"xbuild setup --version {version} {arch.name}",
+        f"xbuild setup --version {version} {arch.common_name}",
     )
 
 

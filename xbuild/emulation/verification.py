@@ -61,7 +61,7 @@ def verify_registration(arch: Arch, *, directory: HostPath = BINFMT_DIRECTORY) -
     to explain a failure. Takes at most 10 s.
     """
     if not has_tiny_program(arch):
-        return Untested(f"xbuild has no test program for {arch.name}")
+        return Untested(f"xbuild has no test program for {arch.common_name}")
     try:
         outcome = try_kernel(arch)
     except OSError as error:
@@ -120,7 +120,7 @@ def _why_not_started(arch: Arch, error: OSError, directory: HostPath) -> str:
         return f"{error.strerror}, and no binfmt_misc is mounted at {directory}"
     match verdict:
         case Missing():
-            why = f"no entry matches {arch.name} programs ({error.strerror})"
+            why = f"no entry matches {arch.common_name} programs ({error.strerror})"
         case Conflicting(entry, reason) if error.errno == errno.ENOEXEC:
             why = f"the entry {entry.name} {reason}"
         case Conflicting(entry, _) | Usable(entry):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from xbuild.binary.arch import arch_named
 from xbuild.errors import (
     AmbiguousRoot,
     DamagedImage,
@@ -303,7 +304,7 @@ def _type_notes(partitions: tuple[ImagePartition, ...], root: Root | None) -> tu
             marked = ROOT_TYPES.get(item.partition.type)
             if marked is not None and marked != root.tree.arch.name:
                 return (
-                    f"the type of partition {root.number} says {marked}, "
-                    f"its programs are {root.tree.arch.name}",
+                    f"the type of partition {root.number} says {arch_named(marked).common_name}, "
+                    f"its programs are {root.tree.arch.common_name}",
                 )
     return ()

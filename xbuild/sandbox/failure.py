@@ -219,11 +219,11 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
         registered = {s.arch for s in plan.steps if isinstance(s, steps.Register)}
         if arch.name not in registered:
             return (
-                f"it is a program for {arch.name}, which neither this host nor an interpreter of"
-                " this container runs",
-                f"install a static qemu-{arch.name}; xbuild inspect shows the architectures met",
+                f"it is a program for {arch.common_name}, which neither this host nor an"
+                " interpreter of this container runs",
+                f"xbuild setup {arch.common_name}; xbuild inspect shows the architectures met",
             )
-        return f"the kernel refused this {arch.name} program: it may be damaged", ""
+        return f"the kernel refused this {arch.common_name} program: it may be damaged", ""
     if header.startswith(b"#!"):
         return os.strerror(report.errno), "its first line names an interpreter that cannot run"
     return "it is neither a program nor a script with a #! line", ""

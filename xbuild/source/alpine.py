@@ -55,7 +55,7 @@ def alpine_architecture(arch: Arch, name: str | None) -> str:
     if name in ("armhf", "armv6l", "armel"):  # to Alpine, armhf is ARMv6
         return "armhf" if name == "armv6l" else "armv7"
     if arch.name not in _ARCHITECTURES:
-        raise UsageError(f"Alpine has no name for {arch.name}", "name another with --arch")
+        raise UsageError(f"Alpine has no name for {arch.common_name}", "name another with --arch")
     return _ARCHITECTURES[arch.name]
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from xbuild.binary.arch import arch_named, host_arch
+from xbuild.binary.arch import arch_named, host_arch, plain_name
 from xbuild.errors import UsageError
 from xbuild.record import HostPath, Record
 from xbuild.source import alpine, stage3
@@ -189,7 +189,7 @@ class _Taken:
         """Return the platform of an architecture, by default this host's."""
         name = self.text_of("arch")
         arch = host_arch() if name is None else arch_named(name)
-        return platform_of(arch, name or arch.name)
+        return platform_of(arch, plain_name(name or arch.name))
 
     def finish(self) -> None:
         """Raise UsageError where an option was given that this kind of source has no use for."""
@@ -296,7 +296,9 @@ def _alpine(branch: str, taken: _Taken) -> Minirootfs:
     name = taken.text_of("arch")
     found = Minirootfs(
         alpine.branch_named(branch),
-        alpine.alpine_architecture(host_arch() if name is None else arch_named(name), name),
+        alpine.alpine_architecture(
+            host_arch() if name is None else arch_named(name), plain_name(name or "")
+        ),
         taken.text_of("mirror") or alpine.MIRROR,
         taken.path_of("keyring"),
         parse_sha256(taken.text_of("sha256")),
@@ -327,13 +329,14 @@ def _rootfs(name: str, taken: _Taken) -> EmptyRootfs:
 def debian_architecture(name: str | None) -> str:
     """Return Debian's name of an architecture, by default this host's. Raises UsageError."""
     arch = host_arch() if name is None else arch_named(name)
-    if name == "armel":  # which shares its ELF machine with armhf
-        return name
+    if plain_name(name or "") in _ARMEL:  # which shares its ELF machine with armhf
+        return "armel"
     if arch.debian is None:
-        raise UsageError(f"Debian has no name for {arch.name}", "name another with --arch")
+        raise UsageError(f"Debian has no name for {arch.common_name}", "name another with --arch")
     return arch.debian
 
 
+_ARMEL = ("armel", "armv5tel", "armv5tejl")
 _NAMES = {"stall_s": "stall-timeout"}
 _KINDS: dict[str, Callable[[str, _Taken], Source]] = {
     "alpine": _alpine,

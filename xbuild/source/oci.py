@@ -168,7 +168,7 @@ def _explain(source: OciSource, origin: str, layout: HostPath, said: str) -> Sou
 def _not_offered(source: OciSource, offered: tuple[Platform, ...]) -> SourceError:
     names = ", ".join(map(str, offered)) or "none"
     arch = arch_of(offered[0]) if offered else None
-    hint = f"--arch {arch.debian or arch.name}" if arch else ""
+    hint = f"--arch {arch.common_name}" if arch else ""
     return SourceError(f"{source.name} has no image for {source.platform}, but for {names}", hint)
 
 

@@ -194,8 +194,12 @@ def _publish(
 ) -> Fetched:
     version, working, refused = _verify(arches, made, progress)
     if not working:
-        why = "; ".join(refused) or "it has no interpreter for " + ", ".join(a.name for a in arches)
-        raise InterpreterMissing(f"{offer.package} {offer.version} does not serve: {why}")
+        names = ", ".join(arch.common_name for arch in arches)
+        raise InterpreterMissing(
+            f"{offer.package} {offer.version} does not serve: "
+            + ("; ".join(refused) or f"it has no interpreter for {names}"),
+            "another version may: xbuild setup --version VERSION, or --suite SUITE",
+        )
     with open(f"{made}/{_ORIGIN}", "w", encoding="utf-8") as file:
         origin = {"package": offer.package, "version": offer.version, "suite": offer.apt[0].suite}
         json.dump(origin, file)

@@ -101,7 +101,7 @@ def survey_program(path: HostPath) -> Survey:
     program = _read_program(path)
     arch = arch_of(program.ident)
     if program.ident.type in _NO_PROGRAMS:
-        owner = f" of {arch.debian or arch.name}" if arch else ""
+        owner = f" of {arch.common_name}" if arch else ""
         raise UnknownFormat(f"{path} is {_NO_PROGRAMS[program.ident.type]}{owner}, not a program")
     if arch is None:
         ident = program.ident

@@ -11,10 +11,11 @@ from xbuild.binary.arch import (
     arch_named,
     arch_of,
     host_arch,
+    plain_name,
     runs_natively32,
 )
 from xbuild.binary.elf import ET_EXEC, Ident
-from xbuild.errors import UnknownArchitecture
+from xbuild.errors import EXIT_USAGE, UnknownArchitecture
 
 EVERY = ARCHES + UNEMULATED
 by_name = pytest.mark.parametrize("arch", EVERY, ids=lambda a: a.name)
@@ -67,10 +68,37 @@ def test_rows_are_consistent(arch: Arch) -> None:
         ("mips64", "mips64"),
         ("parisc", "hppa"),
         ("x32", "x32"),
+        ("386", "i386"),
+        ("mips64le", "mips64el"),
+        ("mipsle", "mipsel"),
+        ("linux/amd64", "x86_64"),
+        ("linux/amd64/v3", "x86_64"),
+        ("linux/arm64/v8", "aarch64"),
+        ("Linux/Arm/V7", "arm"),
+        ("arm/v6", "arm"),
+        ("linux/ppc64le", "ppc64le"),
     ],
 )
 def test_other_names_are_understood(name: str, expected: str) -> None:
     assert arch_named(name).name == expected
+
+
+def test_a_platform_of_images_keeps_its_variant() -> None:
+    names = ("linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "armhf", "a/b")
+    assert [plain_name(name) for name in names] == [
+        *("armv5tel", "armv6l", "armv7", "arm64", "armhf", "a/b")
+    ]
+
+
+@by_name
+def test_what_people_call_it_is_understood(arch: Arch) -> None:
+    assert arch_named(arch.common_name) is arch
+
+
+def test_an_unknown_name_is_wrong_usage() -> None:
+    with pytest.raises(UnknownArchitecture) as caught:
+        arch_named("linux/nonsuch")
+    assert caught.value.exit_status == EXIT_USAGE
 
 
 def test_an_unknown_name_gets_close_matches() -> None:

@@ -155,7 +155,9 @@ def test_attempt_names_the_tree_and_the_architecture() -> None:
     (found,) = explain(failure("", 132))
     assert "xbuild inspect /srv/tree" in found.attempt
     (found,) = explain(failure("", 139))
-    assert "xbuild setup --version 10 aarch64" in found.attempt
+    assert "xbuild setup --version 10 arm64" in found.attempt
+    (found,) = explain(failure("qemu-aarch64: unable to find CPU model 'x'\n", 1))
+    assert found.attempt.startswith("qemu-aarch64 -cpu help")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_a_type_that_contradicts_the_tree_is_said(tmp_path: Path) -> None:
     layout: list[Spec] = [Part("one", "ext4", 16 * MIB, TREE, type=RISCV64_ROOT)]
     found = survey_image(make_image(tmp_path / "image", table="gpt", layout=layout))
     assert found.root == 1
-    assert found.notes[0] == "the type of partition 1 says riscv64, its programs are aarch64"
+    assert found.notes[0] == "the type of partition 1 says riscv64, its programs are arm64"
 
 
 def test_two_roots_are_both_named_and_one_is_chosen(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ FILES = {
     "is a script": b"#!/bin/sh\n",
     "is a text file": b"hello\n",
     "is an empty file": b"",
-    "is a core dump of armhf": elf("armhf", type_=ET_CORE),
+    "is a core dump of arm,": elf("armhf", type_=ET_CORE),
     "is an object file": elf("armhf", type_=ET_REL),
     "is a squashfs image": b"hsqs" + bytes(100),
     r"is a disk image \(MBR\)": bytes(510) + b"\x55\xaa" + bytes(512),

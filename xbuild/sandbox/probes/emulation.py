@@ -77,9 +77,9 @@ def probe_interpreters(_circumstances: Circumstances) -> Finding:
     for emulator in emulators:
         if emulator.interpreter is not None:
             version = emulator.interpreter.version or "of unknown version"
-            by_version.setdefault(version, []).append(emulator.arch.name)
+            by_version.setdefault(version, []).append(emulator.arch.common_name)
     words = [f"qemu {version}: {', '.join(names)}" for version, names in by_version.items()]
-    absent = [emulator.arch.name for emulator in emulators if emulator.is_absent]
+    absent = [emulator.arch.common_name for emulator in emulators if emulator.is_absent]
     if absent and by_version:
         words.append(f"none for {', '.join(absent)}")
     words += [e.problem for e in emulators if e.problem and not e.is_absent]
@@ -95,7 +95,7 @@ def probe_faults(_circumstances: Circumstances) -> Finding:
     for emulator in survey_interpreters():
         found = emulator.interpreter
         for fault in faults_of(emulator.arch, found.version if found else None):
-            affected.setdefault(fault, []).append(emulator.arch.name)
+            affected.setdefault(fault, []).append(emulator.arch.common_name)
             versions[fault] = found.version or "" if found else ""
     if not affected:
         return Finding("qemu faults", "ok", "none known of these versions")
@@ -125,9 +125,9 @@ def probe_private_binfmt(_circumstances: Circumstances) -> Finding:
         os.close(fd)
         outcome = try_kernel(arch)
         if not outcome.is_as_expected:
-            raise HostUnable(f"a program for {arch.name} ran wrongly: {outcome.describe()}")
+            raise HostUnable(f"a program for {arch.common_name} ran wrongly: {outcome.describe()}")
         by = path if interpreter else "a stand-in, as there is no qemu"
-        return f"a program for {arch.name} ran by {by}"
+        return f"a program for {arch.common_name} ran by {by}"
 
     return find_out("private binfmt", act, why_no_private_binfmt)
 
@@ -186,13 +186,13 @@ def _described(found: EntryFinding) -> str:
         return f"{entry.name} (for no architecture)"
     match found.verification:
         case Works():
-            return f"{entry.name} runs {arch.name}"
+            return f"{entry.name} runs {arch.common_name}"
         case Fails(reason):
-            return f"{entry.name} does not run {arch.name}: {reason}"
+            return f"{entry.name} does not run {arch.common_name}: {reason}"
         case _:
-            return f"{entry.name} ({arch.name}, untested)"
+            return f"{entry.name} ({arch.common_name}, untested)"
 
 
 def _fix_of(failing: list[EntryFinding]) -> str:
-    names = " ".join(dict.fromkeys(f.arch.name for f in failing if f.arch is not None))
+    names = " ".join(dict.fromkeys(f.arch.common_name for f in failing if f.arch is not None))
     return f"as root: xbuild binfmt register {names}; xbuild binfmt list shows the entries"
