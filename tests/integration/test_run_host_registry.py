@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from tests.capability import require
 from tests.runs import Runner
 from tests.trees import tree_hash
 from xbuild.binary.arch import arch_named
+from xbuild.diagnosis.limits import limit_named
 from xbuild.emulation.interpreters import find_interpreter
 from xbuild.emulation.rules import derive_rule
 from xbuild.record import HostPath
@@ -110,7 +112,7 @@ def test_disabled_entry_and_the_way_out(in_namespace: Script) -> None:
         """
     done = in_namespace(register("F", qemu()) + script)
     assert done.stdout.split() == ["125", "aarch64"], done.stderr
-    assert "entry qemu-custom for aarch64 is disabled" in done.stderr
+    assert "entry qemu-custom for arm64 is disabled" in done.stderr
     assert f"echo 1 >{ENTRY}" in done.stderr
 
 
@@ -122,14 +124,14 @@ def test_registry_switched_off(in_namespace: Script) -> None:
 
 def test_entry_for_another_architecture_s_qemu(in_namespace: Script) -> None:
     done = in_namespace(register("F", qemu("arm")) + '$xbuild run --binfmt host "$tree" true')
-    assert (done.returncode, "does not run aarch64 programs" in done.stderr) == (125, True)
-    assert "xbuild binfmt register aarch64" in done.stderr
+    assert (done.returncode, "does not run arm64 programs" in done.stderr) == (125, True)
+    assert "xbuild binfmt register arm64" in done.stderr
 
 
 def test_no_entry(in_namespace: Script) -> None:
     done = in_namespace('$xbuild run --binfmt host "$tree" true')
-    assert (done.returncode, "has no entry for aarch64" in done.stderr) == (125, True)
-    assert "xbuild binfmt register aarch64" in done.stderr
+    assert (done.returncode, "has no entry for arm64" in done.stderr) == (125, True)
+    assert "xbuild binfmt register arm64" in done.stderr
 
 
 def test_xbuild_s_own_host_entry(in_namespace: Script) -> None:
@@ -148,3 +150,46 @@ def test_private_registry_hides_the_host_s(in_namespace: Script) -> None:
         """
     done = in_namespace(register("F", qemu("arm")) + script)
     assert done.stdout.split() == ["aarch64", "enabled"], done.stderr
+
+
+CRASH = "sh -c 'kill -SEGV $$'; exit 1"
+
+
+def test_a_failure_under_an_entry_of_the_host_is_explained(in_namespace: Script) -> None:
+    script = f"""
+        $xbuild run --explain --binfmt host "$tree" sh -c {shlex.quote(CRASH)} || echo $?
+        """
+    done = in_namespace(register("F", qemu()) + script)
+    assert done.stdout == "1\n", done.stderr
+    assert f"xbuild: known limit: {limit_named('crash').cause}" in done.stderr
+    assert "not known: the emulator's version" not in done.stderr
+
+
+def test_of_an_interpreter_that_is_gone_the_version_is_said_to_be_unknown(
+    in_namespace: Script,
+) -> None:
+    script = f"""
+        rm /tmp/qemu
+        $xbuild run --explain --binfmt host "$tree" sh -c {shlex.quote(CRASH)} || echo $?
+        """
+    before = f"mount -t tmpfs none /tmp\ncp {qemu()} /tmp/qemu\n"
+    done = in_namespace(before + register("F", "/tmp/qemu") + script)
+    assert done.stdout == "1\n", done.stderr
+    assert f"xbuild: known limit: {limit_named('crash').cause}" in done.stderr
+    assert " not known: the emulator's version" in done.stderr
+
+
+def test_another_interpreter_than_the_entry_s_is_refused(in_namespace: Script) -> None:
+    script = f"""
+        $xbuild run --binfmt host --interpreter {qemu()} "$tree" true || echo $?
+        """
+    done = in_namespace(register("F", qemu()) + script)
+    assert done.stdout == "125\n"
+    assert "is for a registry of the container's own, and --binfmt host is not" in done.stderr
+
+
+def test_the_plan_names_the_entry(in_namespace: Script) -> None:
+    script = '$xbuild run --binfmt host --dry-run "$tree" true'
+    done = in_namespace(register("F", qemu()) + script)
+    said = f"by the host's registry: aarch64 programs, entry qemu-custom: {qemu()} (F)"
+    assert said in done.stdout.splitlines()

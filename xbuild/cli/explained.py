@@ -13,8 +13,10 @@ from xbuild.diagnosis.circumstances import failure_of
 from xbuild.diagnosis.failure import explain
 
 if TYPE_CHECKING:
-    from xbuild.diagnosis.failure import Explanation
+    from xbuild.diagnosis.failure import Explanation, Failure
     from xbuild.plan.steps import Plan
+
+_UNKNOWN = "the emulator's version, and so its own faults: its file cannot be asked (--dry-run)"
 
 
 def say(plan: Plan, status: int, output: bytes) -> None:
@@ -22,8 +24,9 @@ def say(plan: Plan, status: int, output: bytes) -> None:
     if sys.stderr is None:
         return
     lines: list[str] = []
-    for each in explain(failure_of(plan, status, output)):
-        lines += [f"xbuild: known limit: {each.limit.cause}", *_details(each)]
+    failure = failure_of(plan, status, output)
+    for each in explain(failure):
+        lines += [f"xbuild: known limit: {each.limit.cause}", *_details(each, failure)]
     try:
         sys.stderr.write("".join(f"{visible(line)}\n" for line in lines))
         sys.stderr.flush()
@@ -33,14 +36,19 @@ def say(plan: Plan, status: int, output: bytes) -> None:
 
 def explained(plan: Plan, status: int, output: bytes) -> tuple[str, ...]:
     """Return the same, one text for each thing that is known."""
-    found = explain(failure_of(plan, status, output))
-    return tuple(f"known limit: {each.limit.cause};{';'.join(_details(each))}" for each in found)
+    failure = failure_of(plan, status, output)
+    return tuple(
+        f"known limit: {each.limit.cause};{';'.join(_details(each, failure))}"
+        for each in explain(failure)
+    )
 
 
-def _details(explanation: Explanation) -> list[str]:
+def _details(explanation: Explanation, failure: Failure) -> list[str]:
+    is_unknown = failure.arch is not None and failure.version is None
     return [
         f" seen: {explanation.evidence}",
         f" reported: {explanation.limit.issue}",
         f" try: {explanation.attempt}",
+        *([f" not known: {_UNKNOWN}"] if is_unknown else []),
         *(f" known of this version: {f.in_words()}: {f.issue}" for f in explanation.faults),
     ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from xbuild.binary.arch import arch_named
 from xbuild.diagnosis.failure import Failure, last_lines
 from xbuild.emulation.facts import cached_facts
+from xbuild.emulation.interpreters import verified_interpreter
+from xbuild.errors import InterpreterError
 from xbuild.plan.networks import AttachUserNetwork, AttachVeth
 from xbuild.plan.privileges import FilterCalls, LimitPrivileges
 from xbuild.plan.steps import (
@@ -18,28 +22,51 @@ from xbuild.plan.steps import (
     Tmpfs,
 )
 
+if TYPE_CHECKING:
+    from xbuild.binary.arch import Arch
+    from xbuild.record import HostPath
+
 
 def failure_of(plan: Plan, status: int, output: bytes) -> Failure:
     """Return how the run of ``plan`` ended, with ``output`` the last that is known of it."""
-    register = next((step for step in plan.steps if isinstance(step, Register)), None)
-    arch = arch_named(register.arch) if register is not None else None
-    facts = cached_facts(register.host_interpreter) if register is not None else None
+    arch, interpreter = _emulated_by(plan)
     return Failure(
         status,
         last_lines(output),
         arch,
-        facts.version if facts is not None else None,
+        None if arch is None or interpreter is None else _version_of(arch, interpreter),
         frozenset(_traits(plan, bits=arch.bits if arch is not None else 64)),
         tuple(step.target for step in plan.steps if isinstance(step, Tmpfs)),
         plan.target,
     )
 
 
+def _emulated_by(plan: Plan) -> tuple[Arch | None, HostPath | None]:
+    """Return what the leading programs were emulated as, and by which file; None for not."""
+    register = next((step for step in plan.steps if isinstance(step, Register)), None)
+    if register is not None:
+        return arch_named(register.arch), register.host_interpreter
+    for entry in plan.host_entries:
+        return arch_named(entry.arch), entry.interpreter
+    return None, None
+
+
+def _version_of(arch: Arch, interpreter: HostPath) -> str | None:
+    """Return an interpreter's version; None where the file is gone, or says none."""
+    facts = cached_facts(interpreter)
+    if facts is not None:
+        return facts.version
+    try:
+        return verified_interpreter(arch, override=interpreter, remember=True).version
+    except InterpreterError:
+        return None
+
+
 def _traits(plan: Plan, *, bits: int) -> set[str]:
     steps = plan.steps
     has_network = any(isinstance(step, AttachUserNetwork | AttachVeth) for step in steps)
     of_step = {
-        "emulated": any(isinstance(step, Register) for step in steps),
+        "emulated": _emulated_by(plan) != (None, None),
         "32-bit": bits == 32 or plan.command.personality is not None,
         "ephemeral": any(isinstance(step, MountOverlay) and step.target == "/" for step in steps),
         "scaffold": any(isinstance(step, Scaffold) for step in steps),

@@ -36,6 +36,27 @@ class Emulation(Record):
     problem: str = ""
 
 
+class HostEntry(Record):
+    """What of the host's registry runs programs of an architecture: nothing is done for it.
+
+    ``interpreter`` is the path that was registered; with the flag F the kernel holds that open.
+    """
+
+    arch: str
+    name: str
+    interpreter: HostPath
+    flags: str
+
+
+def host_entries(emulations: tuple[Emulation, ...]) -> tuple[HostEntry, ...]:
+    """Return which of the host's entries a run relies on."""
+    return tuple(
+        HostEntry(e.arch.name, e.entry.name, e.entry.interpreter, "".join(sorted(e.entry.flags)))
+        for e in emulations
+        if e.way == "host" and e.entry is not None
+    )
+
+
 def choose_emulation(
     survey: Survey, request: Request, host: Host, *, remember: bool
 ) -> tuple[Emulation, ...]:
@@ -70,6 +91,8 @@ def way_for(
         if arch == runs_natively32(here) and _runs_by_itself(arch):
             return Emulation(arch, "native32")
     if request.binfmt == "host" or (request.binfmt == "auto" and not host.has_private_binfmt):
+        if override is not None:
+            raise _not_by_host_entry(override, request, host)
         return _by_host_entry(arch, request, host)
     interpreter = verified_interpreter(arch, override=override, remember=remember)
     return Emulation(arch, "private", interpreter)
@@ -79,6 +102,22 @@ def _runs_by_itself(arch: Arch) -> bool:
     from xbuild.emulation.native import runs_by_itself  # only for 32-bit trees
 
     return runs_by_itself(arch)
+
+
+def _not_by_host_entry(override: HostPath, request: Request, host: Host) -> BinfmtError:
+    release = f"{host.kernel[0]}.{host.kernel[1]}"
+    hint = f"as root, for all: xbuild binfmt register --interpreter {override} ARCH"
+    if request.binfmt == "host":
+        return BinfmtError(
+            f"--interpreter {override} is for a registry of the container's own, and --binfmt host"
+            " is not",
+            f"leave one of them out; {hint}",
+        )
+    return BinfmtError(
+        f"--interpreter {override} needs a registry of the container's own, which Linux {release}"
+        " does not have",
+        f"Linux 6.7 and later do; {hint}",
+    )
 
 
 def _by_host_entry(arch: Arch, request: Request, host: Host) -> Emulation:
@@ -111,21 +150,22 @@ def _working_entry(arch: Arch) -> Entry:
     )
     from xbuild.emulation.verification import Fails, verify_registration
 
-    hint = f"as root: xbuild binfmt register {arch.name}"
+    hint = f"as root: xbuild binfmt register {arch.common_name}"
+    name = arch.common_name
     verdict = judge(arch, read_entries(), is_enabled=is_registry_enabled())
     if isinstance(verdict, Missing):
-        raise BinfmtError(f"The host's binfmt_misc registry has no entry for {arch.name}", hint)
+        raise BinfmtError(f"The host's binfmt_misc registry has no entry for {name}", hint)
     entry = verdict.entry
     if isinstance(verdict, Conflicting):
         if not entry.enabled:
             hint = f"as root: echo 1 >{BINFMT_DIRECTORY}/{entry.name}"
         raise BinfmtError(
-            f"The host's binfmt_misc entry {entry.name} for {arch.name} {verdict.reason}", hint
+            f"The host's binfmt_misc entry {entry.name} for {name} {verdict.reason}", hint
         )
     outcome = verify_registration(arch)
     if isinstance(outcome, Fails):
         raise BinfmtError(
-            f"The host's binfmt_misc entry {entry.name} does not run {arch.name} programs:"
+            f"The host's binfmt_misc entry {entry.name} does not run {name} programs:"
             f" {outcome.reason}",
             hint,
         )

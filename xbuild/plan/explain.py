@@ -25,6 +25,11 @@ def explain(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
     for step in plan.steps:
         verb, rest = describe(step)
         lines.append(f"  {verb:<{_VERB_WIDTH}} {rest}".rstrip())
+    lines += [
+        f"by the host's registry: {each.arch} programs, entry {each.name}: {each.interpreter}"
+        f"{f' ({each.flags})' if each.flags else ''}"
+        for each in plan.host_entries
+    ]
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
 
@@ -303,6 +308,7 @@ def to_json(plan: Plan, settings: tuple[tuple[str, str, str], ...] = ()) -> str:
         "target": plan.target,
         "settings": [{"key": k, "value": v, "origin": o} for k, v, o in settings],
         "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
+        "host_entries": [_fields(each) for each in plan.host_entries],
         "notes": list(plan.notes),
     }
     return json.dumps(document, indent=2)

@@ -7,7 +7,7 @@ import os
 from xbuild.emulation.rules import derive_rule
 from xbuild.errors import UsageError
 from xbuild.plan import steps
-from xbuild.plan.emulate import choose_emulation
+from xbuild.plan.emulate import choose_emulation, host_entries
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
 from xbuild.plan.identities import check_mapped, choose_identities, may_have_roots_number
@@ -170,7 +170,7 @@ def make_plan(
         *_exposure_notes(host, ids, emulations),
         *_boot_notes(request, emulations),
     )
-    return steps.Plan(request.target, tuple(plan), notes)
+    return steps.Plan(request.target, tuple(plan), notes, host_entries(emulations))
 
 
 def _limits(request: Request, host: Host) -> tuple[LimitResources, ...]:
@@ -352,7 +352,7 @@ def _setuid_notes(request: Request, guest: Guest) -> Iterator[str]:
 
 def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[str]:
     notes = [
-        f"its {e.arch.name} programs will not run: {e.problem}"
+        f"its {e.arch.common_name} programs will not run: {e.problem}"
         for e in emulations
         if e.way == "missing"
     ]
@@ -366,7 +366,7 @@ def _emulation_notes(survey: Survey, emulations: tuple[Emulation, ...]) -> list[
 
 def _cpu_notes(request: Request, emulations: tuple[Emulation, ...]) -> Iterator[str]:
     """Yield what a processor model that was asked for does besides, or does not."""
-    emulated = [e.arch.name for e in emulations if e.way in ("private", "host")]
+    emulated = [e.arch.common_name for e in emulations if e.way in ("private", "host")]
     if request.cpu is None or len(emulated) == 1:
         return
     if not emulated:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from xbuild.plan.copies import CopyIn, CopyOut
+    from xbuild.plan.emulate import HostEntry
     from xbuild.plan.inits import Init
     from xbuild.plan.layers import Create as Create
     from xbuild.plan.layers import Hide, MountPersistent, MountVolatile, OverlayAt
@@ -356,6 +357,7 @@ class Plan(Record):
     target: HostPath
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    host_entries: tuple[HostEntry, ...] = ()
 
     @property
     def command(self) -> Exec:

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.plan.records import plan_of
 from tests.unit.plan.test_make import CASES
 from xbuild.plan import copies, layers, lifecycle, limits, networks, privileges, steps
+from xbuild.plan.emulate import HostEntry
 from xbuild.plan.explain import SCHEMA, describe, to_json
 from xbuild.plan.inits import Init
 from xbuild.plan.substitution import AboutToolset, Substitution
@@ -60,7 +61,8 @@ def test_json_says_all_that_the_plan_says(name: str) -> None:
     plan = plan_of(CASES[name])
     document = json.loads(to_json(plan))
     read = tuple(_step(each) for each in document["steps"])
-    assert steps.Plan(document["target"], read, tuple(document["notes"])) == plan
+    entries = tuple(HostEntry(**each) for each in document["host_entries"])
+    assert steps.Plan(document["target"], read, tuple(document["notes"]), entries) == plan
 
 
 def _step(document: dict[str, Any]) -> Any:  # Any: of the JSON's making

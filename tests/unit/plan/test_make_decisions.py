@@ -133,7 +133,7 @@ def test_limit_that_nobody_keeps_is_an_error() -> None:
     ("emulations", "said"),
     [
         ((private("aarch64"),), False),
-        ((private("aarch64"), private("arm")), "every emulated architecture of this tree (aarch64"),
+        ((private("aarch64"), private("arm")), "every emulated architecture of this tree (arm64"),
         ((Emulation(arch_named("x86_64"), "native"),), "nothing in this tree is emulated"),
     ],
 )
