@@ -25,6 +25,8 @@ class UnknownFormat(TargetError):
 class DamagedArchive(TargetError):
     """An archive that is cut off, garbled, or beyond what is sane to unpack."""
 
+    usual_hint = "fetch it, or pack it, again; sha256sum tells whether it is what was sent"
+
 
 # toolset
 
@@ -35,6 +37,8 @@ class ToolsetError(XbuildError):
 
 class NoDispatcher(ToolsetError):
     """An interpreter or a host for which native programs cannot be chosen at exec."""
+
+    usual_hint = "without --native the tree's own programs do the work, emulated"
 
 
 class ToolsetMissing(ToolsetError):
@@ -51,6 +55,8 @@ class ToolsetDamaged(ToolsetError):
 class DistccRefused(XbuildError):
     """A distcc server that cannot be reached, or has other compilers."""
 
+    usual_hint = "xbuild native serve on that machine, with the same set; or leave it out"
+
 
 class CorpusFailed(XbuildError):
     """The corpus cannot run in a tree, so that nothing can be proven of its native tools."""
@@ -58,6 +64,8 @@ class CorpusFailed(XbuildError):
 
 class ProviderError(XbuildError):
     """Native tools cannot be had for a tree: the message says what lacks or differs."""
+
+    usual_hint = "without --native the tree's own programs do the work: docs/native.md"
 
 
 class ProviderUnsuitable(ProviderError):
@@ -98,6 +106,8 @@ class NoSuchContainer(XbuildError):
 
 class ContainerFailed(XbuildError):
     """A running container does not answer, or could not do what was asked."""
+
+    usual_hint = "xbuild ps lists the containers that run"
 
 
 class CommandNotFound(XbuildError):
@@ -145,6 +155,8 @@ class DamagedPackage(SourceError):
 class DownloadFailed(SourceError):
     """A file that a server does not give, or not whole; ``http_status`` where it said why."""
 
+    usual_hint = "curl -I URL says what the server has there; proxies are those of https_proxy"
+
     def __init__(self, message: str, hint: str = "", *, http_status: int = 0) -> None:
         super().__init__(message, hint)
         self.http_status = http_status
@@ -157,6 +169,8 @@ class WrongDigest(SourceError):
 class SignatureRefused(SourceError):
     """What no key of the keyring has signed, or not as it is; or nothing to check it with."""
 
+    usual_hint = "take nothing that is not signed: another mirror, or the same one later"
+
 
 # image
 
@@ -167,6 +181,8 @@ class ImageError(XbuildError):
 
 class DamagedImage(ImageError):
     """An image that is cut off, or whose partition table or file systems contradict themselves."""
+
+    usual_hint = "fetch it, or read the card, again; xbuild inspect says what of it is whole"
 
 
 class UnsupportedImage(ImageError):
@@ -199,3 +215,5 @@ class DeviceRefused(ImageError):
 
 class DeviceFailed(ImageError):
     """A device that failed while it was written or read back; it is not bootable."""
+
+    usual_hint = "dmesg has the kernel's own words; try another card, reader or port"

@@ -12,14 +12,19 @@ EXIT_REBOOT = 133  # from process 1 to the launcher, which boots again: as syste
 
 
 class XbuildError(Exception):
-    """A failure explained to the person who asked: ``message`` and, where known, ``hint``."""
+    """A failure explained to the person who asked: ``message``, and ``hint``, what to do next.
+
+    A class whose errors mostly have one remedy names that as ``usual_hint``; others are given one
+    where they are raised, which a test sees to (tests/unit/test_hints.py).
+    """
 
     exit_status = EXIT_FAILED
+    usual_hint = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
 
 class UsageError(XbuildError):
@@ -34,6 +39,8 @@ class UsageError(XbuildError):
 class UnknownArchitecture(XbuildError):
     """A name or an ELF header that no row of the architecture table matches."""
 
+    usual_hint = "xbuild knows what qemu-user emulates: xbuild doctor names it"
+
 
 class UnknownArchitectureName(UnknownArchitecture):
     """A name that somebody wrote, and no row of the table has."""
@@ -44,9 +51,13 @@ class UnknownArchitectureName(UnknownArchitecture):
 class NotElf(XbuildError):
     """A file that is no ELF object at all (a script, a PE file, text)."""
 
+    usual_hint = "a program is wanted: file(1) says what this is"
+
 
 class DamagedElf(XbuildError):
     """An ELF file that is truncated or whose headers contradict each other."""
+
+    usual_hint = "it is damaged or cut off: install its package, or fetch it, again"
 
 
 # tree
@@ -59,6 +70,8 @@ class TargetError(XbuildError):
 class TargetNotFound(TargetError):
     """No such path."""
 
+    usual_hint = "look at the path; xbuild create makes a tree"
+
 
 class NotARootfs(TargetError):
     """A directory or archive in which no program of any architecture was found."""
@@ -66,6 +79,8 @@ class NotARootfs(TargetError):
 
 class SymlinkLoop(TargetError):
     """More than 40 symbolic links in one resolution (path_resolution(7))."""
+
+    usual_hint = "ls -l shows where each link leads: one of them has to lead elsewhere"
 
 
 # emulation
@@ -85,6 +100,8 @@ class InterpreterUnsuitable(InterpreterError):
 
 class BinfmtError(XbuildError):
     """The binfmt_misc registry refused or does not serve."""
+
+    usual_hint = "xbuild binfmt list shows the entries that there are, and which work"
 
 
 # plan

@@ -245,3 +245,12 @@ def test_processes_of_a_hang_are_named_with_their_states(runner: Runner) -> None
     assert any("by qemu-aarch64: sh -c 'sleep 61 & wait': sleeps" in hint for hint in hints)
     assert any("by qemu-aarch64: sleep 61: sleeps" in hint for hint in hints)
     assert "known limit" not in done.stderr
+
+
+def test_a_processor_that_qemu_lacks_is_told_without_seeing_its_words(root: Runner) -> None:
+    done = root.run("--cpu", "nonsuch", root.tree("arm64"), "true")
+    assert done.returncode == 1
+    assert f"{KNOWN}{limit_named('cpu-unknown').cause}" in done.stderr
+    assert " seen: qemu-aarch64" in done.stderr
+    other = root.run("--cpu", "max", root.tree("arm64"), "false")
+    assert (other.returncode, KNOWN in other.stderr) == (1, False)

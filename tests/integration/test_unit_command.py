@@ -108,3 +108,14 @@ def test_what_a_tree_is_called_is_no_command(root: Runner, new_place: NewPlace) 
     done = root.command("unit", f"{place}/a\nb", "true")
     assert (done.returncode, done.stdout) == (2, "")
     assert "a\\nb: it has control characters" in done.stderr
+
+
+def test_a_tree_that_is_not_there(root: Runner) -> None:
+    without = root.command("unit", "/no/such/tree")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "A service on /no/such/tree needs a command" in without.stderr
+    done = root.command("unit", "/no/such/tree", "--", "true")
+    assert done.returncode == 0
+    assert "note: /no/such/tree is not there now" in done.stderr
+    dry = root.command("unit", "--dry-run", root.tree("arm64"), "--", "true")
+    assert (dry.returncode, "hint: xbuild run --dry-run" in dry.stderr) == (2, True)

@@ -33,9 +33,15 @@ def with_boot(request: Request, parsed: Parsed) -> Request:
     if "boot" not in parsed.flags:
         if said is None and {journal, register} <= {"no", "auto"}:
             return request
-        raise UsageError("--kill-signal, --link-journal and --register go with --boot")
+        raise UsageError(
+            "--kill-signal, --link-journal and --register go with --boot",
+            "xbuild run --boot TREE boots one",
+        )
     if parsed.one("console") == "pipe":
-        raise UsageError("--console pipe does not go with --boot: an init wants a terminal")
+        raise UsageError(
+            "--console pipe does not go with --boot: an init wants a terminal",
+            "leave one of them out; xbuild start --boot TREE keeps its output in a log",
+        )
     return replace(
         request,
         boot=True,

@@ -88,9 +88,14 @@ def _read(path: str | None) -> tuple[Package, ...]:
         with open(path, encoding="utf-8") as file:
             return parse_packages(file.read(), path)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text: {error.reason}") from error
+        raise UsageError(
+            f"{path} is no text: {error.reason}", "a file with lines NAME [WEIGHT] in UTF-8"
+        ) from error
     except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror}") from error
+        raise UsageError(
+            f"Cannot read {path}: {error.strerror}",
+            "name a file with lines NAME [WEIGHT], or - for standard input",
+        ) from error
 
 
 def _without_doubles(packages: tuple[Package, ...]) -> tuple[Package, ...]:
@@ -111,7 +116,10 @@ def _runner(text: str, arches: tuple[str, ...]) -> tuple[str | None, str]:
     if not label or not label.isprintable() or (equals and not arch):
         raise UsageError(f"Not a runner: {text!r}", "LABEL, or ARCH=LABEL for one architecture")
     if arch and arch not in arches:
-        raise UsageError(f"--runner {text}: there is no --arch {arch}")
+        raise UsageError(
+            f"--runner {text}: there is no --arch {arch}",
+            f"add --arch {arch}, or leave the runner out",
+        )
     return arch or None, label
 
 

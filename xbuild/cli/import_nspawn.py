@@ -26,7 +26,10 @@ def command(file: str) -> None:
             f"Cannot read {file}: {error.strerror}", "name a file as systemd.nspawn(5) has it"
         ) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"Cannot read {file}: it is no text in UTF-8") from error
+        raise UsageError(
+            f"Cannot read {file}: it is no text in UTF-8",
+            "name a file with settings as systemd.nspawn(5) has them",
+        ) from error
     translation = translate(text)
     click.echo(f"# from {visible(file)}")
     for key, value in translation.settings:

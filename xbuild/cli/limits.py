@@ -55,7 +55,10 @@ def read_limit(key: str, text: str) -> int | float:
             try:
                 return parse_size(text)
             except ValueError as error:
-                raise UsageError(f"--memory: {error}") from error
+                raise UsageError(
+                    f"--memory: {error}",
+                    "K, M, G and T are units of 1024, KB, MB, GB and TB of 1000",
+                ) from error
         case "cpus":
             return _processors(text)
         case "pids":
@@ -75,5 +78,7 @@ def _processors(text: str) -> float:
 def _whole(option: str, text: str, most: int) -> int:
     value = int(text) if text.isascii() and text.isdigit() and len(text) < len(str(most)) + 1 else 0
     if not 1 <= value <= most:
-        raise UsageError(f"{option} takes a whole number from 1 to {most}, not {text!r}")
+        raise UsageError(
+            f"{option} takes a whole number from 1 to {most}, not {text!r}", f"such as {option} 100"
+        )
     return value

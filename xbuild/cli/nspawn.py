@@ -101,7 +101,10 @@ def _assignments(text: str) -> Iterator[tuple[int, str, str]]:
             continue
         key, equals, value = whole.partition("=")
         if not equals or not section:
-            raise UsageError(f"Line {began} is no setting of a section: {whole!r}")
+            raise UsageError(
+                f"Line {began} is no setting of a section: {whole!r}",
+                "a line is [Section], KEY=VALUE, or begins with # or ;: systemd.nspawn(5)",
+            )
         yield began, f"{section}/{key.strip()}", value.strip()
 
 
@@ -158,7 +161,10 @@ class _Translator:
             self._lists.pop(key, None)
             return
         if any(value.startswith("+") for value in values) and key in ("bind", "bind_ro"):
-            raise UsageError("a source inside the tree itself cannot be bound")
+            raise UsageError(
+                "a source inside the tree itself cannot be bound",
+                "name it by its path on the host: /var/lib/machines/NAME/…",
+            )
         self._lists.setdefault(key, []).extend(self._checked(key, value) for value in values)
 
     def _checked(self, key: str, value: str) -> str:

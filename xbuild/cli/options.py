@@ -329,7 +329,7 @@ def _take_option(word: str, rest: list[str], parsed: Parsed, options: tuple[Opti
     has_value = bool(equals) or (not word.startswith("--") and bool(value))
     if option.takes == "nothing":
         if word.startswith("--") and has_value:
-            raise UsageError(f"{name} takes no value")
+            raise UsageError(f"{name} takes no value", f"write {name} alone")
         parsed.flags.add(option.key)
         if has_value:
             rest.insert(0, "-" + value)  # a cluster such as -xh
@@ -338,7 +338,9 @@ def _take_option(word: str, rest: list[str], parsed: Parsed, options: tuple[Opti
         value = option.implied
     elif not has_value:
         if not rest:
-            raise UsageError(f"{name} needs a value: {option.metavar}")
+            raise UsageError(
+                f"{name} needs a value: {option.metavar}", f"{name} {option.metavar}: {option.help}"
+            )
         value = rest.pop(0)
     check_choice(option, value)
     parsed.values.setdefault(option.key, []).append(value)

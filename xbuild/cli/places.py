@@ -19,6 +19,8 @@ _BIND_OPTIONS = (
     *("ro", "rw", "rbind", "norbind", "idmap", "noidmap", "exec", "noexec", "suid", "nosuid"),
     *("nodev", "mkdir", "existing"),
 )
+# What of tmpfs(5) is a number, and what may follow it.
+_TMPFS_NUMBERS = {"size": "kKmMgGtTpPeE%", "nr_blocks": "kKmMgG", "nr_inodes": "kKmMgG"}
 _ATTRIBUTES = ("ro", "rw", "exec", "noexec", "nosuid", "nodev")  # of a mount, not of tmpfs(5)
 
 
@@ -97,7 +99,10 @@ def split_colons(text: str) -> list[str]:
 def guest_path(text: str, option: str) -> GuestPath:
     """Return an absolute path inside the tree; ``option`` is whose value it is."""
     if not text.startswith("/"):
-        raise UsageError(f"{option} takes an absolute path inside the tree, not {text!r}")
+        raise UsageError(
+            f"{option} takes an absolute path inside the tree, not {text!r}",
+            "it begins with a slash, which is the tree's root",
+        )
     return GuestPath(text)
 
 
@@ -114,6 +119,7 @@ def tmpfs(text: str) -> TmpfsRequest:
         elif word in _ATTRIBUTES:
             attributes.append(word)
         else:
+            _check_tmpfs_option(key, value, text)
             options.append((key, value if equals else None))
     return TmpfsRequest(
         guest_path(destination, "--tmpfs"),
@@ -122,6 +128,17 @@ def tmpfs(text: str) -> TmpfsRequest:
         read_only=_last(attributes, "ro", "rw") == "ro",
         noexec=_last(attributes, "noexec", "exec") == "noexec",
     )
+
+
+def _check_tmpfs_option(key: str, value: str, text: str) -> None:
+    """Raise UsageError for a number that tmpfs(5) would not take, as far as is plain."""
+    if key in _TMPFS_NUMBERS:
+        digits = value[:-1] if value[-1:] in tuple(_TMPFS_NUMBERS[key]) else value
+        if not digits.isascii() or not digits.isdigit():
+            raise UsageError(
+                f"Not a number for {key} in --tmpfs {text}: {value!r}",
+                "such as size=2g, size=50%, nr_inodes=100k",
+            )
 
 
 def _octal(value: str, text: str) -> int:

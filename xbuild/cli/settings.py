@@ -160,7 +160,9 @@ def check_value(key: str, text: str) -> None:
         case "setenv":
             _variable(text)
         case "env_file":
-            _read_env_file(text)
+            from xbuild.cli.env_file import read_env_file  # off the start path
+
+            read_env_file(text)
         case "chdir":
             guest_path(text, "--chdir")
         case "hostname":
@@ -229,8 +231,11 @@ def own_profile_directories() -> tuple[HostPath, ...]:
 def environment_of(parsed: Parsed) -> tuple[tuple[str, str], ...]:
     """Return what --env-file and --setenv say, in that order. Raises UsageError."""
     pairs: list[tuple[str, str]] = []
-    for path in parsed.many("env_file"):
-        pairs += _read_env_file(path)
+    if "env_file" in parsed.values:
+        from xbuild.cli.env_file import read_env_file  # off the start path
+
+        for path in parsed.many("env_file"):
+            pairs += read_env_file(path)
     for text in parsed.many("setenv"):
         pairs += _variable(text)
     return tuple(pairs)
@@ -243,25 +248,6 @@ def _variable(text: str) -> list[tuple[str, str]]:
     if equals:
         return [(name, value)]
     return [(name, os.environ[name])] if name in os.environ else []
-
-
-def _read_env_file(path: str) -> list[tuple[str, str]]:
-    """Read lines NAME=VALUE; blank ones and those that begin with # are passed over."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")
-    except OSError as error:
-        raise UsageError(f"Cannot read the environment file {path}: {error.strerror}") from error
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip() or "\0" in text:
-            raise UsageError(f"{path}:{number}: not NAME=VALUE: {text!r}")
-        pairs.append((name.strip(), value))
-    return pairs
 
 
 def _name(text: str | None) -> str | None:

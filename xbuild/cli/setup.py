@@ -55,7 +55,7 @@ def command(
     """
     arches = tuple(dict.fromkeys(arch_named(name) for name in architectures)) or _foreign()
     if as_json and not is_list:
-        raise UsageError("--json goes with --list")
+        raise UsageError("--json goes with --list", "add --list, or leave it out")
     if is_list:
         return _print_list(arches, as_json=as_json)
     wish = _wish(version, suite)
@@ -137,7 +137,10 @@ def _install(arches: tuple[Arch, ...], named: tuple[str, ...], *, ask: bool, dry
     for each in commands:
         status = subprocess.run(each, stdin=subprocess.DEVNULL, check=False).returncode
         if status != 0 and each is commands[-1]:
-            raise HostUnable(f"{shlex.join(each)} failed with status {status}: see above")
+            raise HostUnable(
+                f"{shlex.join(each)} failed with status {status}: see above",
+                "mend what it says; or xbuild setup --cache, which needs apt alone",
+            )
     return _say_present(arches)
 
 
@@ -155,7 +158,10 @@ def _say_present(arches: tuple[Arch, ...]) -> int:
         if found is not None:
             by_version.setdefault(found.version or "of unknown version", []).append(arch)
     if not by_version:
-        raise HostUnable("There is still no static qemu-user on this host that works")
+        raise HostUnable(
+            "There is still no static qemu-user on this host that works",
+            "xbuild doctor says what is there; xbuild setup --cache fetches one",
+        )
     for version, having in by_version.items():
         click.echo(f"qemu {version}: {', '.join(arch.common_name for arch in having)}")
         _warn(tuple(having), version)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xbuild.cli.options import parse
+from xbuild.cli.output import note
 from xbuild.cli.settings import build_request
 from xbuild.cli.start import START_OPTIONS
 from xbuild.cli.usage import build_command_of, print_help_of
@@ -85,16 +86,28 @@ def main(arguments: list[str]) -> int:
         return 0
     if not parsed.target:
         raise UsageError("No tree was named", "xbuild unit [--openrc] [OPTIONS] TREE [--] COMMAND")
-    if not os.path.exists(parsed.target) and not parsed.command and "boot" not in parsed.flags:
+    if parsed.flags & {"dry_run", "json"}:
+        raise UsageError(
+            "--dry-run and --json are for a run", "xbuild run --dry-run TREE -- COMMAND"
+        )
+    is_there, is_path = os.path.exists(parsed.target), "/" in parsed.target
+    if not is_there and not parsed.command and "boot" not in parsed.flags:
+        if is_path:
+            raise UsageError(f"A service on {parsed.target} needs a command", _WANTED)
         words = _words_of(parsed.target)
         parsed = parse(words, START_OPTIONS)
+    elif not is_there:
+        note(f"{parsed.target} is not there now: the service fails unless it is when it starts")
     if parsed.target is None or not (parsed.command or "boot" in parsed.flags):
         raise UsageError("A service needs a command", _WANTED)
     place = words.index(parsed.target)
     given = _absolute(words[:place])
     request = build_request(parsed)
     if not request.target.isprintable():
-        raise UsageError(f"A service cannot name {request.target}: it has control characters")
+        raise UsageError(
+            f"A service cannot name {request.target}: it has control characters",
+            "give the tree another name: mv",
+        )
     name = request.name or default_name(request.target)
     if request.name is None:
         given = ["--name", name, *given]

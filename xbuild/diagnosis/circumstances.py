@@ -8,7 +8,8 @@ from xbuild.binary.arch import arch_named
 from xbuild.diagnosis.failure import Failure, last_lines
 from xbuild.emulation.facts import cached_facts
 from xbuild.emulation.interpreters import verified_interpreter
-from xbuild.errors import InterpreterError
+from xbuild.emulation.trial import try_interpreter
+from xbuild.errors import InterpreterError, UnknownArchitecture
 from xbuild.plan.networks import AttachUserNetwork, AttachVeth
 from xbuild.plan.privileges import FilterCalls, LimitPrivileges
 from xbuild.plan.steps import (
@@ -22,6 +23,8 @@ from xbuild.plan.steps import (
     Tmpfs,
 )
 
+QEMU_REFUSES = 1  # qemu's own exit status where it does not begin
+
 if TYPE_CHECKING:
     from xbuild.binary.arch import Arch
     from xbuild.record import HostPath
@@ -30,9 +33,13 @@ if TYPE_CHECKING:
 def failure_of(plan: Plan, status: int, output: bytes) -> Failure:
     """Return how the run of ``plan`` ended, with ``output`` the last that is known of it."""
     arch, interpreter = _emulated_by(plan)
+    lines = last_lines(output)
+    cpu = dict(plan.command.environment).get("QEMU_CPU")
+    if not lines and status == QEMU_REFUSES and cpu and arch is not None and interpreter:
+        lines = _words_on_processor(arch, interpreter, cpu)
     return Failure(
         status,
-        last_lines(output),
+        lines,
         arch,
         None if arch is None or interpreter is None else _version_of(arch, interpreter),
         frozenset(_traits(plan, bits=arch.bits if arch is not None else 64)),
@@ -49,6 +56,15 @@ def _emulated_by(plan: Plan) -> tuple[Arch | None, HostPath | None]:
     for entry in plan.host_entries:
         return arch_named(entry.arch), entry.interpreter
     return None, None
+
+
+def _words_on_processor(arch: Arch, interpreter: HostPath, cpu: str) -> tuple[str, ...]:
+    """Return what an interpreter says when it is to emulate ``cpu``, and cannot."""
+    try:
+        outcome = try_interpreter(interpreter, arch, cpu=cpu)
+    except (OSError, UnknownArchitecture):
+        return ()
+    return (outcome.complaint,) if outcome.complaint and not outcome.is_as_expected else ()
 
 
 def _version_of(arch: Arch, interpreter: HostPath) -> str | None:

@@ -99,12 +99,14 @@ def run_trial(
             os.close(fd)
 
 
-def try_interpreter(interpreter: HostPath, arch: Arch) -> Outcome:
+def try_interpreter(interpreter: HostPath, arch: Arch, *, cpu: str | None = None) -> Outcome:
     """Run a tiny program of ``arch`` through ``interpreter``, past the kernel's binfmt_misc.
 
-    Raises UnknownArchitecture when there is no tiny program of ``arch``, OSError as execve does.
+    ``cpu`` is what it is to emulate. Raises UnknownArchitecture when there is no tiny program of
+    ``arch``, OSError as execve does.
     """
-    argv = (argv0_for(interpreter, arch), PROGRAM_PATH)
+    options = () if cpu is None else ("-cpu", cpu)
+    argv = (argv0_for(interpreter, arch), *options, PROGRAM_PATH)
     return run_trial(argv, executable=interpreter, program=_trial_program(arch))
 
 

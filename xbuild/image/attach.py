@@ -24,7 +24,10 @@ def attach(path: HostPath, offset: int, size: int, *, read_only: bool) -> LoopDe
     try:
         backing = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
     except OSError as error:
-        raise CannotAttach(f"Cannot open {path}: {error.strerror}") from error
+        raise CannotAttach(
+            f"Cannot open {path}: {error.strerror}",
+            "look at the path and at who may read it: ls -l",
+        ) from error
     try:
         return attach_descriptor(backing, path, offset, size, read_only=read_only)
     finally:

@@ -34,7 +34,10 @@ def compression(path: HostPath) -> str:
         with open(path, "rb") as file:
             return compression_of(file.read(8)) or ""
     except OSError as error:
-        raise ImageError(f"Cannot read {path}: {error.strerror}") from error
+        raise ImageError(
+            f"Cannot read {path}: {error.strerror}",
+            "look at who may read it: ls -l; where the disk fails, dmesg says more",
+        ) from error
 
 
 def raw_name(path: HostPath) -> HostPath:
@@ -75,7 +78,10 @@ def open_unnamed(path: HostPath, directory: HostPath) -> int:
     try:
         fd, name = tempfile.mkstemp(prefix="xbuild-image-", dir=directory)
     except OSError as error:
-        raise ImageError(f"Cannot unpack {path} in {directory}: {error.strerror}") from error
+        raise ImageError(
+            f"Cannot unpack {path} in {directory}: {error.strerror}",
+            "make room there, or name another place: TMPDIR",
+        ) from error
     os.unlink(name)
     return fd
 

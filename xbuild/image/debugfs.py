@@ -72,7 +72,10 @@ class ExtReader(NodeReader):
             if header is not None:
                 return header[:wanted]
         if node.size > WHOLE_LIMIT:
-            raise TargetError(f"Cannot read a file of {node.size} bytes in {self.label}")
+            raise TargetError(
+                f"Cannot read a file of {node.size} bytes in {self.label}",
+                "nothing that large is read here: as root, run it in place of that",
+            )
         (content,) = self._ask(f"cat <{node.key}>")
         return content[:wanted]
 

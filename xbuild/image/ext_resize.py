@@ -48,7 +48,10 @@ def smallest_ext(fd: int, *, label: str) -> int:
     facts = describe_ext(fd, 0, label=label)
     minimum, block = _MINIMUM.search(text), _BLOCK_SIZE.search(facts)
     if minimum is None or block is None:
-        raise ImageError(f"Cannot {purpose}: {_last_line(text)}")
+        raise ImageError(
+            f"Cannot {purpose}: {_last_line(text)}",
+            "xbuild run --fsck IMAGE true repairs it first, if that is it",
+        )
     return int(minimum[1]) * int(block[1])
 
 
@@ -63,7 +66,10 @@ def resize_ext(fd: int, size: int, *, label: str) -> None:
     purpose = f"resize the file system of {label}"
     status, text = _run_on(fd, "resize2fs", [], purpose, trailing=(f"{size >> 10}K",))
     if status:
-        raise ImageError(f"Cannot {purpose}: {_last_line(text)}")
+        raise ImageError(
+            f"Cannot {purpose}: {_last_line(text)}",
+            "xbuild run --fsck IMAGE true repairs it first, if that is it",
+        )
 
 
 def _run_on(

@@ -48,16 +48,25 @@ class ImageFile(OwnsDescriptor):
         try:
             return os.pread(self.fd, size, offset)
         except OSError as error:
-            raise ImageError(f"Cannot read {self.label}: {error.strerror}") from error
+            raise ImageError(
+                f"Cannot read {self.label}: {error.strerror}",
+                "dmesg says more where a disk or a card fails",
+            ) from error
 
     def _measure(self) -> int:
         mode = os.fstat(self.fd).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise ImageError(f"{self.label} is {kind_of(mode)}, not an image")
+            raise ImageError(
+                f"{self.label} is {kind_of(mode)}, not an image",
+                "name a regular file or a block device",
+            )
         try:
             size = os.lseek(self.fd, 0, os.SEEK_END)
         except OSError as error:
-            raise ImageError(f"Cannot read {self.label}: {error.strerror}") from error
+            raise ImageError(
+                f"Cannot read {self.label}: {error.strerror}",
+                "dmesg says more where a disk or a card fails",
+            ) from error
         if size == 0:
             raise DamagedImage(f"{self.label} is empty", "fetch or make it again")
         return size

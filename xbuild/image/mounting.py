@@ -80,7 +80,10 @@ class MountedImage(Closing):
     def _receive(self, answer: int, root: Volume) -> None:
         content = os.read(answer, _REPLY_LIMIT)
         if not content:
-            raise ImageError("Cannot mount the image to look at it: the child ended")
+            raise ImageError(
+                "Cannot mount the image to look at it: the child ended",
+                "dmesg says whether the kernel killed it; xbuild doctor tries loop devices",
+            )
         view, number, is_attached, refused = marshal.loads(content)
         if number:
             raise MountRefused(number, root, is_attached=is_attached)

@@ -140,7 +140,10 @@ class NodeReader(TreeReader):
         """Return the resolved path of a regular file and its beginning: see TreeReader."""
         found, node = self._find(path)
         if not stat.S_ISREG(node.mode):
-            raise TargetError(f"Cannot read {path} in {self.label}: it is {kind_of(node.mode)}")
+            raise TargetError(
+                f"Cannot read {path} in {self.label}: it is {kind_of(node.mode)}",
+                "a regular file is wanted there",
+            )
         return found, self.content_of(node, limit)
 
     def open(self, path: GuestPath) -> BinaryIO:

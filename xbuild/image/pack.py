@@ -149,7 +149,10 @@ def _copy(
         while position < extent.end:
             data = image.pread(min(_STEP, extent.end - position), position)
             if not data:
-                raise ImageError(f"{image.label} became shorter while it was read")
+                raise ImageError(
+                    f"{image.label} became shorter while it was read",
+                    "somebody else writes to it: wait for that, and pack it again",
+                )
             checksum.update(data)
             sink.put(memoryview(data), position)
             position += len(data)
@@ -214,7 +217,10 @@ def _sink(file: FileIO, compression: Compression) -> Iterator[_Sink]:
     _, complaint = process.communicate()
     if process.returncode:
         reason = complaint.decode("utf-8", "replace").strip()
-        raise ImageError(f"Cannot compress the image: {reason or compression + ' failed'}")
+        raise ImageError(
+            f"Cannot compress the image: {reason or compression + ' failed'}",
+            f"make room, and see that {compression} is installed",
+        )
 
 
 def _digest(file: FileIO) -> str:

@@ -106,7 +106,10 @@ def run_program(
                 env=settings,
             )
         except OSError as error:
-            raise ImageToolMissing(f"Cannot {purpose}: {name}: {error.strerror}") from error
+            raise ImageToolMissing(
+                f"Cannot {purpose}: {name}: {error.strerror}",
+                f"see that {name} is installed whole: {name} --version",
+            ) from error
         # Not by preexec_fn, which would copy this process's memory for each program.
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (output_limit, output_limit))

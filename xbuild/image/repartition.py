@@ -96,11 +96,17 @@ def write_table(path: HostPath, script: str, wanted: Table, *, label: str) -> No
     purpose = f"write the partition table of {label}"
     status, text = run_tool("sfdisk", arguments, purpose, commands=script)
     if status:
-        raise ImageError(f"Cannot {purpose}: {text.strip() or 'sfdisk failed'}")
+        raise ImageError(
+            f"Cannot {purpose}: {text.strip() or 'sfdisk failed'}",
+            "the image is as it was; sfdisk --dump shows its table",
+        )
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(fd, boot_code, 0)
     finally:
         os.close(fd)
     if read_table(path) != wanted:
-        raise ImageError(f"Cannot {purpose}: sfdisk wrote another one than it was given")
+        raise ImageError(
+            f"Cannot {purpose}: sfdisk wrote another one than it was given",
+            "the file system is whole; sfdisk --dump shows the table, to be put right by hand",
+        )

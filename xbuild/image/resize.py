@@ -113,7 +113,10 @@ def shrink_image(
             )
         wanted = least if size is None else size
         if wanted > subject.size:
-            raise ImageError(f"Cannot shrink {subject.path} to {wanted} bytes: it has fewer")
+            raise ImageError(
+                f"Cannot shrink {subject.path} to {wanted} bytes: it has fewer",
+                "xbuild image grow makes it larger",
+            )
         return _Goal(wanted, min(_filesystem_size(subject, wanted), subject.span.length))
 
     return _resize(path, "shrink", choose, after_step)
@@ -196,7 +199,10 @@ def _examine(image: ImageFile, verb: str) -> _Subject:
     """Find what is to be resized. Raises ImageError where there is no such thing."""
     status = os.fstat(image.fd)
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"Cannot {verb} {image.label}: it is no regular file")
+        raise ImageError(
+            f"Cannot {verb} {image.label}: it is no regular file",
+            "copy a device to a file first, and flash that when it is done",
+        )
     if status.st_nlink > 1:
         raise ImageError(
             f"Cannot {verb} {image.label}: it has {status.st_nlink} names, and would have one",
@@ -211,7 +217,10 @@ def _examine(image: ImageFile, verb: str) -> _Subject:
     table = table_of(image)
     last = last_partition(table)
     if table.kind != "none" and last is None:
-        raise ImageError(f"Cannot {verb} {image.label}: it has no partition")
+        raise ImageError(
+            f"Cannot {verb} {image.label}: it has no partition",
+            "xbuild inspect IMAGE says what it has",
+        )
     offset, size = (last.offset, last.size) if last else (0, image.size)
     filesystem = filesystem_in(image, offset, size)
     held = filesystem.type if filesystem else "nothing known"

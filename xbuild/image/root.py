@@ -155,7 +155,10 @@ def require_usable(label: str, item: Found) -> None:
 def no_root_in(where: str, item: Found) -> NoSuchPartition:
     """Return the error for a partition that was named and has no root tree."""
     kind = item.filesystem.type if item.filesystem else "no known file system"
-    return NoSuchPartition(f"There is no root filesystem in {where} ({kind})")
+    return NoSuchPartition(
+        f"There is no root filesystem in {where} ({kind})",
+        "xbuild inspect IMAGE says what is in its partitions; --partition N takes another",
+    )
 
 
 def describe(item: Found) -> str:

@@ -126,7 +126,10 @@ def _unpack_beside(
             require_unchanged()
             _name(fd, name, target, place)
         except FileExistsError as error:
-            raise ImageError(f"Cannot unpack {path}: {target} was made meanwhile") from error
+            raise ImageError(
+                f"Cannot unpack {path}: {target} was made meanwhile",
+                "run it again: what was made is used then",
+            ) from error
         except OSError as error:
             raise ImageError(f"Cannot unpack {path}: {error.strerror}", elsewhere) from error
         finally:
@@ -146,7 +149,10 @@ class _Directory:
         try:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise ImageError(f"Cannot unpack into {self._path}: {error.strerror}") from error
+            raise ImageError(
+                f"Cannot unpack into {self._path}: {error.strerror}",
+                "look at who may write there: ls -ld; --read-only and --ephemeral unpack elsewhere",
+            ) from error
         return self._fd
 
     def __exit__(self, *_exception: object) -> None:

@@ -54,7 +54,10 @@ class SquashfsReader(NodeReader):
     def content_of(self, node: Node, limit: int) -> bytes:
         """Return the beginning of a file: see NodeReader."""
         if node.size > WHOLE_LIMIT:
-            raise TargetError(f"Cannot read a file of {node.size} bytes in {self.label}")
+            raise TargetError(
+                f"Cannot read a file of {node.size} bytes in {self.label}",
+                "nothing that large is read here: as root, run it in place of that",
+            )
         return self._cat([node])[:limit]
 
     def headers_of(self, nodes: list[Node]) -> list[bytes]:
@@ -80,7 +83,10 @@ class SquashfsReader(NodeReader):
         paths = [str(node.key) for node in nodes]
         content = self._run("-cat", "-no-wildcards", paths=paths, limit=2 * WHOLE_LIMIT).stdout
         if len(content) != sum(node.size for node in nodes):
-            raise TargetError(f"Cannot read {paths[0]} in {self.label}: the squashfs is damaged")
+            raise TargetError(
+                f"Cannot read {paths[0]} in {self.label}: the squashfs is damaged",
+                "fetch or make the image again",
+            )
         return content
 
     def _run(self, *options: str, paths: list[str] | None = None, limit: int) -> Output:

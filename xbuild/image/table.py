@@ -174,7 +174,10 @@ def _parse(image: ImageFile, found: dict[str, Any]) -> Table:  # Any: JSON
     label = str(found.get("label"))
     sector = int(found.get("sectorsize", 512))
     if label not in ("gpt", "dos") or found.get("unit") != "sectors" or sector < 1:
-        raise ImageError(f"{image.label} has a partition table of the unknown kind {label}")
+        raise ImageError(
+            f"{image.label} has a partition table of the unknown kind {label}",
+            "GPT and MBR are known: attach others yourself, mount them, and name the directory",
+        )
     is_gpt = label == "gpt"
     disk_id = str(found.get("id", "")).lower().removeprefix("0x")
     partitions = tuple(_partition(entry, sector, disk_id) for entry in found.get("partitions", ()))

@@ -66,14 +66,20 @@ def refuse_same(image: ImageFile, device: Device) -> None:
     source, target = os.fstat(image.fd), os.stat(device.path)
     same = (source.st_dev, source.st_ino) == (target.st_dev, target.st_ino)
     if same or (target.st_rdev and target.st_rdev in (source.st_rdev, source.st_dev)):
-        raise DeviceRefused(f"{device.path} is the image itself, or holds it")
+        raise DeviceRefused(
+            f"{device.path} is the image itself, or holds it",
+            "name the card or stick that is to be written: lsblk",
+        )
     backing = read_attribute(f"{device.node}/loop/backing_file") if device.node else ""
     try:
         behind = os.stat(backing) if backing else None
     except OSError:
         return
     if behind and (behind.st_dev, behind.st_ino) == (source.st_dev, source.st_ino):
-        raise DeviceRefused(f"{device.path} is the image itself: a loop device of it")
+        raise DeviceRefused(
+            f"{device.path} is the image itself: a loop device of it",
+            "name the card or stick that is to be written: lsblk",
+        )
 
 
 class OpenTarget(Closing):

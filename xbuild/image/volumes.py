@@ -38,11 +38,16 @@ def volume_of(
     """Return how a partition is mounted. Raises UnsupportedImage, UsageError."""
     place, filesystem = part.partition, part.filesystem
     if filesystem is None:
-        raise UnsupportedImage(f"Partition {place.number} has no file system that is known")
+        raise UnsupportedImage(
+            f"Partition {place.number} has no file system that is known",
+            "xbuild inspect IMAGE says what is in its partitions; --partition N takes another",
+        )
     options: tuple[tuple[str, str | None], ...] = ()
     if subvolume is not None:
         if filesystem.type != "btrfs":
-            raise UsageError(f"--subvolume is for btrfs; this root is {filesystem.type}")
+            raise UsageError(
+                f"--subvolume is for btrfs; this root is {filesystem.type}", "leave it out"
+            )
         options = (("subvol", subvolume),)
     return Volume(
         place.number,

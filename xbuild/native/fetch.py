@@ -85,7 +85,10 @@ def fetch_packages(
     names = tuple(f"{name}={version}" for name, version in packages)
     debs = [deb for deb in download(alternatives, names, progress) if not deb.endswith("_all.deb")]
     if not debs:
-        raise PackageUnavailable("Cannot fetch native tools: none of their packages is for a host")
+        raise PackageUnavailable(
+            "Cannot fetch native tools: none of their packages is for a host",
+            "without --native the tree's own programs do the work",
+        )
     for number, deb in enumerate(debs):
         progress(f"unpacking {os.path.basename(deb)}", number / len(debs))
         _unpack(deb, destination)

@@ -55,7 +55,8 @@ def stand_before(
         request = replace(request, native="exact")
     if not names:
         raise UsageError(
-            f"--{frontend} has nothing to stand before: {request.target} has no C or C++ compiler"
+            f"--{frontend} has nothing to stand before: {request.target} has no C or C++ compiler",
+            "install a compiler in the tree, or leave the option out",
         )
     inside = GuestPath(f"/run/xbuild/{frontend}/bin")
     said = dict(request.environment)

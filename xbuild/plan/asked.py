@@ -98,7 +98,10 @@ class AskedMounts:
         number = int(value)
         outside = ids.outside_uid(number) if key == "uid" else ids.outside_gid(number)
         if outside is None:
-            raise UsageError(f"--tmpfs: {key} {number} is not mapped in this container")
+            raise UsageError(
+                f"--tmpfs: {key} {number} is not mapped in this container",
+                "xbuild run --dry-run shows which ids are mapped; subuid(5) grants more",
+            )
         return key, str(outside if self._ids.outer is None else number)
 
     def _overlay(self, overlay: OverlayRequest, place: Place) -> None:

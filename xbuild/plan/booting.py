@@ -155,7 +155,7 @@ def check_boot(request: Request) -> None:
     if request.held:
         raise UsageError("A container that is held runs nothing", "xbuild start --boot TREE")
     if request.directory is not None:
-        raise UsageError("--chdir does not go with --boot: an init starts in /")
+        raise UsageError("--chdir does not go with --boot: an init starts in /", "leave it out")
 
 
 def control_group(request: Request, found: Hierarchies, limits: LimitResources) -> LimitResources:

@@ -195,7 +195,10 @@ def source_mode(source: HostPath) -> int:
             f"with a dash before it, -{source}, it is bound only where it is there",
         ) from error
     except OSError as error:
-        raise TargetError(f"Cannot bind {source}: {error.strerror}") from error
+        raise TargetError(
+            f"Cannot bind {source}: {error.strerror}",
+            "look at the path and at who may read it: ls -ld",
+        ) from error
 
 
 def locate(

@@ -113,14 +113,23 @@ def read_profile_text(path: HostPath, vet: Vet | None = None) -> str:
                 vet(path, os.fstat(file.fileno()))
             content = file.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise ProfileError(f"Cannot read the profile {path}: {error.strerror}") from error
+        raise ProfileError(
+            f"Cannot read the profile {path}: {error.strerror}",
+            "look at the path and at who may read it: ls -l",
+        ) from error
     if len(content) > SIZE_LIMIT:
-        raise ProfileError(f"Not a profile: {path} has more than {SIZE_LIMIT} bytes")
+        raise ProfileError(
+            f"Not a profile: {path} has more than {SIZE_LIMIT} bytes",
+            "is it another file? docs/profiles.md has what a profile is",
+        )
     try:
         return content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ProfileError(f"{path}:{line}: not UTF-8, which TOML is written in") from error
+        raise ProfileError(
+            f"{path}:{line}: not UTF-8, which TOML is written in",
+            "write it in UTF-8, as by iconv -t UTF-8",
+        ) from error
 
 
 def parse_profile(
@@ -138,7 +147,10 @@ def parse_profile(
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(path, text, error) from error
     except RecursionError:
-        raise ProfileError(f"{path}: nested too deeply") from None
+        raise ProfileError(
+            f"{path}: nested too deeply",
+            "a profile has keys and, for variables, one table: docs/profiles.md",
+        ) from None
     reader = _Reader(path, text, keys, value_of)
     for key, value in document.items():
         reader.take(key, value)

@@ -43,7 +43,10 @@ def parse_packages(text: str, origin: str) -> tuple[Package, ...]:
         if not words:
             continue
         if len(words) > 2:
-            raise UsageError(f"{origin}:{number}: not NAME [WEIGHT]: {line.strip()!r}")
+            raise UsageError(
+                f"{origin}:{number}: not NAME [WEIGHT]: {line.strip()!r}",
+                "such as app-editors/nano 40",
+            )
         try:
             found.append(Package(checked_name(words[0]), *map(_weight, words[1:])))
         except UsageError as error:

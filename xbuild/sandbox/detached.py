@@ -100,7 +100,10 @@ def detach(plan: Plan, tell: Tell) -> str:
             error.exit_status = status
             raise error
         case _:
-            raise SetupFailed("The container ended before its command began")
+            raise SetupFailed(
+                "The container ended before its command began",
+                "dmesg says whether the kernel killed it; xbuild run shows what it does",
+            )
 
 
 def _send(writing: int, answer: tuple[str | int, ...]) -> None:

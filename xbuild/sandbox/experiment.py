@@ -42,7 +42,10 @@ def in_child(act: Callable[[], str], *, timeout_s: float = TIMEOUT_S) -> str:
         os.kill(pid, signal.SIGKILL)  # no process is reaped yet: this is still the child
         os.waitpid(pid, 0)
     if content is None:
-        raise HostUnable(f"it did not end within {timeout_s:.0f} s")
+        raise HostUnable(
+            f"it did not end within {timeout_s:.0f} s",
+            "a machine under load may be that slow: again, when it is not",
+        )
     return _result(content)
 
 
@@ -83,4 +86,6 @@ def _result(content: bytes) -> str:
         case ("errno", int(number), str(text), str(name)):
             raise OSError(number, text, name or None)
         case _:
-            raise HostUnable("the attempt ended without a result")
+            raise HostUnable(
+                "the attempt ended without a result", "dmesg says whether the kernel killed it"
+            )

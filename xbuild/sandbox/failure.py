@@ -167,7 +167,8 @@ def _command_failure(report: Report, plan: Plan) -> XbuildError:
         )
     if report.errno == errno.E2BIG:
         return CommandNotExecutable(
-            f"Cannot execute {name}: the arguments and the environment are too long together"
+            f"Cannot execute {name}: the arguments and the environment are too long together",
+            "fewer arguments at once, as by xargs(1); the kernel has room for 2 MiB: execve(2)",
         )
     if report.errno in _USED_UP:
         why = f"{os.strerror(report.errno)}: a limit of this session is reached"

@@ -125,7 +125,10 @@ def _run(request: Request) -> str:
     if status != TRIAL_STATUS or written != TRIAL_TEXT:
         said = written.decode("utf-8", "replace").strip().splitlines()
         reason = f": {said[0]}" if said else ""
-        raise TargetError(f"a program in it ended with status {status} instead of running{reason}")
+        raise TargetError(
+            f"a program in it ended with status {status} instead of running{reason}",
+            "xbuild run TREE -- COMMAND shows more; xbuild setup gets another qemu",
+        )
     return ""
 
 

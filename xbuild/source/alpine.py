@@ -112,7 +112,10 @@ def parse_releases(text: str, architecture: str) -> Release:
         if _FILE.fullmatch(file):
             digests = (fields.get("sha256", ""), fields.get("sha512", ""))
             return Release(file, int(size) if size.isdigit() else 0, *digests)
-    raise SourceError(f"The mirror's list of releases has no {FLAVOUR} for {architecture}")
+    raise SourceError(
+        f"The mirror's list of releases has no {FLAVOUR} for {architecture}",
+        "another branch may: docs/trees.md; or another --mirror",
+    )
 
 
 def _read(url: str, patience: Patience, progress: Progress) -> bytes:

@@ -137,7 +137,10 @@ def _explain(
         return SourceError(f"Cannot make {what}: {reasons}", _last_words(said, failed[0]["name"]))
     if stages.has_packages and not any(sign in said for sign in _OF_A_MIRROR):
         reason = "; ".join([line[3:] for line in said.splitlines() if line.startswith("E: ")][:3])
-        return SourceError(f"Cannot make {what}: {stages.last} failed: {reason}")
+        return SourceError(
+            f"Cannot make {what}: {stages.last} failed: {reason}",
+            "without --include, or with another --variant, it may be made: see mmdebstrap(1)",
+        )
     archive = f"the mirror {mirror.uri}"
     return explain_output(said, what=what, archive=archive, place=place, action="mmdebstrap")
 
@@ -155,7 +158,10 @@ def _copy_keyring(keyring: HostPath, place: HostPath) -> str:
         with open(keyring, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise SourceError(f"Cannot read the keyring {keyring}: {error.strerror}") from error
+        raise SourceError(
+            f"Cannot read the keyring {keyring}: {error.strerror}",
+            "name another by --keyring; Debian's is of the package debian-archive-keyring",
+        ) from error
     # apt goes by the name's ending (apt-secure(8)).
     name = "keyring.asc" if content.startswith(b"-----BEGIN") else "keyring.gpg"
     with open(f"{place}/{name}", "wb") as file:

@@ -90,7 +90,10 @@ def unpack_tree(archive: HostPath, destination: HostPath) -> HostPath:
     Owners are kept when root calls. Raises SourceError when tar fails or the place is taken.
     """
     if os.path.lexists(destination):
-        raise SourceError(f"Cannot make a tree at {destination}: it exists already")
+        raise SourceError(
+            f"Cannot make a tree at {destination}: it exists already",
+            "remove it first, or name another",
+        )
     parent = os.path.dirname(os.path.abspath(destination))
     os.makedirs(parent, exist_ok=True)
     work = tempfile.mkdtemp(prefix=f".{os.path.basename(destination)}-", dir=parent)
@@ -99,7 +102,10 @@ def unpack_tree(archive: HostPath, destination: HostPath) -> HostPath:
     try:
         answer = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if answer.returncode != 0:
-            raise SourceError(f"Cannot unpack {archive} to {parent}: {answer.stderr.strip()}")
+            raise SourceError(
+                f"Cannot unpack {archive} to {parent}: {answer.stderr.strip()}",
+                "make room there, or fetch it again: xbuild cache prune",
+            )
         os.chmod(work, 0o755)
         os.rename(work, destination)
     finally:

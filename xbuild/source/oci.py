@@ -134,7 +134,9 @@ def _skopeo(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=_environment()
         )
     except OSError as error:
-        raise HostUnable(f"Cannot get {source.name}: skopeo: {error.strerror}") from error
+        raise HostUnable(
+            f"Cannot get {source.name}: skopeo: {error.strerror}", "install skopeo"
+        ) from error
     if done.returncode:
         raise explain(done.stderr.decode("utf-8", "replace"))
     return done.stdout
@@ -150,7 +152,13 @@ def _explain(source: OciSource, origin: str, layout: HostPath, said: str) -> Sou
     if any(sign in reason for sign in _NOT_OFFERED):
         tls = ("--tls-verify=false",) if _is_local(origin) else ()
         raw = ("inspect", "--raw", *tls, origin)
-        index = _skopeo(source, raw, lambda more: SourceError(f"Cannot read {source.name}: {more}"))
+        index = _skopeo(
+            source,
+            raw,
+            lambda more: SourceError(
+                f"Cannot read {source.name}: {more}", "skopeo inspect says more of an image"
+            ),
+        )
         return _not_offered(source, platforms(layout, index))
     if any(sign in reason for sign in _WRONG):
         return WrongDigest(f"{source.name} is damaged or tampered with: {reason}", "get it again")
@@ -162,13 +170,16 @@ def _explain(source: OciSource, origin: str, layout: HostPath, said: str) -> Sou
         )
     if any(sign in reason for sign in _UNKNOWN):
         return SourceError(f"There is no image {source.name}: {reason}", "look at name and tag")
-    return SourceError(f"Cannot get {source.name}: {reason}")
+    return SourceError(
+        f"Cannot get {source.name}: {reason}",
+        "skopeo inspect says more of an image, skopeo login gives access to one",
+    )
 
 
 def _not_offered(source: OciSource, offered: tuple[Platform, ...]) -> SourceError:
     names = ", ".join(map(str, offered)) or "none"
     arch = arch_of(offered[0]) if offered else None
-    hint = f"--arch {arch.common_name}" if arch else ""
+    hint = f"--arch {arch.common_name}" if arch else "another image, or another tag of it"
     return SourceError(f"{source.name} has no image for {source.platform}, but for {names}", hint)
 
 

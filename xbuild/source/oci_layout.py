@@ -173,14 +173,20 @@ def _read_json(layout: HostPath, name: str) -> dict[str, Any]:
     try:
         return _parse(layout, _read(f"{layout}/{name}"))
     except OSError as error:
-        raise SourceError(f"{layout} is no OCI layout: {error.strerror} at {name}") from error
+        raise SourceError(
+            f"{layout} is no OCI layout: {error.strerror} at {name}",
+            "name a directory that has oci-layout and index.json in it, as skopeo copy makes one",
+        ) from error
 
 
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         content = file.read(_LIMIT + 1)
     if len(content) > _LIMIT:
-        raise SourceError(f"{path} is larger than an image's description can be")
+        raise SourceError(
+            f"{path} is larger than an image's description can be",
+            "copy it again, as by skopeo copy",
+        )
     return content
 
 
@@ -195,4 +201,7 @@ def _parse(layout: HostPath, content: bytes) -> dict[str, Any]:
 
 
 def _malformed(layout: HostPath, why: str) -> SourceError:
-    return SourceError(f"{os.path.basename(layout)} is no image that can be read: {why}")
+    return SourceError(
+        f"{os.path.basename(layout)} is no image that can be read: {why}",
+        "copy it again, as by skopeo copy",
+    )

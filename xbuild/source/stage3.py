@@ -105,7 +105,10 @@ def parse_latest(text: str, variant: str) -> Latest:
         size = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
         if _PATH.fullmatch(words[0]) and name.startswith(f"stage3-{variant}-"):
             return Latest(words[0], size, int(made_at[1]) if made_at else 0)
-    raise SourceError(f"The mirror's list of stage3 archives names none of {variant}")
+    raise SourceError(
+        f"The mirror's list of stage3 archives names none of {variant}",
+        "docs/trees.md has some; the mirror's releases/ARCH/autobuilds/ has all",
+    )
 
 
 def parse_digest(text: str, name: str) -> str:

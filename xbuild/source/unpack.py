@@ -54,7 +54,10 @@ def check_digest(archive: HostPath, sha256: str) -> None:
         with open(archive, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise SourceError(f"Cannot read {archive}: {error.strerror}") from error
+        raise SourceError(
+            f"Cannot read {archive}: {error.strerror}",
+            "look at the path and at who may read it: ls -l",
+        ) from error
     if found != sha256:
         raise SourceError(
             f"{archive} is not what was asked for: its SHA-256 digest is {found}, not {sha256}",

@@ -100,7 +100,10 @@ class ArchiveReader(TreeReader):
         """Return the resolved path of a regular file and what was kept: see TreeReader."""
         found, node = self._find(path)
         if not stat.S_ISREG(node.mode):
-            raise TargetError(f"Cannot read {path} in {self.label}: it is {kind_of(node.mode)}")
+            raise TargetError(
+                f"Cannot read {path} in {self.label}: it is {kind_of(node.mode)}",
+                "a regular file is wanted there",
+            )
         return GuestPath(found), node.content[:limit]
 
     def open(self, path: GuestPath) -> BinaryIO:

@@ -12,7 +12,7 @@ import os
 
 from xbuild.errors import SymlinkLoop, TargetError, TargetNotFound
 from xbuild.record import GuestPath, HostPath, Record
-from xbuild.tree.path_walk import Known, Walk
+from xbuild.tree.path_walk import Known, Walk, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ class DirectoryReader(TreeReader):
         try:
             self.fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except NotADirectoryError as error:
-            raise TargetError(f"{root} is not a directory") from error
+            raise TargetError(
+                f"{root} is {_kind_at(root)}, not a directory",
+                "name the directory that has usr and etc in it",
+            ) from error
         except (OSError, ValueError) as error:
             raise target_error(root, error) from error
 
@@ -213,7 +216,10 @@ class DirectoryReader(TreeReader):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise TargetError(f"Cannot look up {path} in {self.label}: {error.strerror}") from error
+            raise TargetError(
+                f"Cannot look up {path} in {self.label}: {error.strerror}",
+                "dmesg says more where a disk fails",
+            ) from error
 
     def link_at(self, path: GuestPath) -> str:
         """Return where a symlink leads; somebody may have replaced it since: see TreeReader."""
@@ -221,7 +227,8 @@ class DirectoryReader(TreeReader):
             return os.readlink(path[1:], dir_fd=self.fd)
         except OSError as error:
             raise TargetError(
-                f"Cannot read the link {path} in {self.label}: {error.strerror}"
+                f"Cannot read the link {path} in {self.label}: {error.strerror}",
+                "somebody changes the tree meanwhile: again, when that is over",
             ) from error
 
     def open_directory(self, path: GuestPath) -> int:
@@ -245,6 +252,13 @@ class DirectoryReader(TreeReader):
         return target_error(path, error, f" in {self.label}")
 
 
+def _kind_at(path: HostPath) -> str:
+    try:
+        return kind_of(os.stat(path).st_mode)
+    except OSError:
+        return "below a file"
+
+
 def target_error(path: str, error: OSError | ValueError, where: str = "") -> TargetError:
     """Return the error that says why ``path`` could not be read."""
     if isinstance(error, ValueError):  # a NUL in the path
@@ -253,7 +267,7 @@ def target_error(path: str, error: OSError | ValueError, where: str = "") -> Tar
         return TargetNotFound(f"No such file: {path}{where}")
     if error.errno == errno.ELOOP:
         return SymlinkLoop(f"Cannot follow {path}{where}: it is a loop of symbolic links")
-    hint = ""
+    hint = "dmesg says more where a disk fails"
     if error.errno in (errno.EACCES, errno.EPERM):
         hint = "run as the owner of the tree, or as root"
     return TargetError(f"Cannot read {path}{where}: {error.strerror}", hint)

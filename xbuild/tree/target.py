@@ -49,7 +49,9 @@ def open_target(target: HostPath) -> TreeReader:
     if stat.S_ISDIR(mode):
         return DirectoryReader(target)
     if not stat.S_ISREG(mode):
-        hint = "mount it and name the mount point" if stat.S_ISBLK(mode) else ""
+        hint = "name a directory, an archive or a program"
+        if stat.S_ISBLK(mode):
+            hint = "mount it and name the mount point"
         raise UnknownFormat(f"{target} is {kind_of(mode)}, not a tree or a program", hint)
     header = _beginning(target)
     if header[: len(ELFMAG)] == ELFMAG:
@@ -102,7 +104,10 @@ def survey_program(path: HostPath) -> Survey:
     arch = arch_of(program.ident)
     if program.ident.type in _NO_PROGRAMS:
         owner = f" of {arch.common_name}" if arch else ""
-        raise UnknownFormat(f"{path} is {_NO_PROGRAMS[program.ident.type]}{owner}, not a program")
+        raise UnknownFormat(
+            f"{path} is {_NO_PROGRAMS[program.ident.type]}{owner}, not a program",
+            "name a program or a shared library, linked",
+        )
     if arch is None:
         ident = program.ident
         raise UnknownArchitecture(

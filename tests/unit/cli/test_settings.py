@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -93,7 +94,7 @@ def test_splitting_loses_no_unescaped_character(text: str) -> None:
             GuestPath("/x"), (("nr_inodes", "0"),), 0o755, read_only=True)),
         ("/x:ro,noexec,rw", TmpfsRequest(GuestPath("/x"), noexec=True)),
         ("/x:mode=0700,mode=1777", TmpfsRequest(GuestPath("/x"))),
-        ("/x:size=", TmpfsRequest(GuestPath("/x"), (("size", ""),))),
+        ("/x:huge=,size=50%", TmpfsRequest(GuestPath("/x"), (("huge", ""), ("size", "50%")))),
     ],
 )  # fmt: skip
 def test_tmpfs(text: str, wanted: TmpfsRequest) -> None:
@@ -254,3 +255,26 @@ def test_kill_timeout_of_a_run_that_nothing_ends_is_noted() -> None:
     parsed = parse(["--kill-timeout", "5", "--timeout", "5", "/tree"])
     build_request(parsed)
     assert not parsed.notes
+
+
+@pytest.mark.parametrize(
+    "options", ["size=zz", "size=", "size=1gb", "size=-1", "nr_inodes=50%", "size=1k,nr_blocks=x"]
+)
+def test_numbers_that_tmpfs_would_refuse_are_wrong_usage(options: str) -> None:
+    with pytest.raises(UsageError, match="Not a number for") as caught:
+        request_of("--tmpfs", f"/x:{options}")
+    assert "such as size=2g" in caught.value.hint
+
+
+def test_an_environment_file_that_nobody_writes_is_no_hang(tmp_path: os.PathLike[str]) -> None:
+    path = os.path.join(tmp_path, "pipe")
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="Nobody writes to the environment file"):
+        request_of("--env-file", path)
+
+
+def test_an_environment_file_may_be_a_pipe(tmp_path: os.PathLike[str]) -> None:
+    path = os.path.join(tmp_path, "pipe")
+    os.mkfifo(path)
+    with subprocess.Popen(["sh", "-c", f"echo A=b >{path}; exit"]):
+        assert request_of("--env-file", path).environment == (("A", "b"),)

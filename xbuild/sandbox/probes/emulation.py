@@ -125,7 +125,10 @@ def probe_private_binfmt(_circumstances: Circumstances) -> Finding:
         os.close(fd)
         outcome = try_kernel(arch)
         if not outcome.is_as_expected:
-            raise HostUnable(f"a program for {arch.common_name} ran wrongly: {outcome.describe()}")
+            raise HostUnable(
+                f"a program for {arch.common_name} ran wrongly: {outcome.describe()}",
+                "xbuild setup gets another version of qemu",
+            )
         by = path if interpreter else "a stand-in, as there is no qemu"
         return f"a program for {arch.common_name} ran by {by}"
 
