@@ -7,12 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 import pytest
 
 from tests.ci_runners import obeyed_commands
 from tests.conftest import OpenTerminal
+from tests.crafted import merged_usr
+from tests.images import MIB, Spec, make_image
 from tests.runs import Runner
 from xbuild.cli.merge import load_profile
 from xbuild.record import HostPath
@@ -231,3 +234,35 @@ def test_cache_key_of_what_is_no_tree(root: Runner, target: str) -> None:
     assert done.returncode in (2, 125)
     assert done.stdout == ""
     assert done.stderr.startswith("xbuild: ")
+
+
+def test_cache_key_of_an_image_is_that_of_its_tree(
+    root: Runner, single: Runner, reachable_directory: HostPath
+) -> None:
+    tree = root.tree("arm64")
+    wanted = root.output("--cache-key", tree)
+    with tempfile.TemporaryDirectory(dir=reachable_directory) as place:
+        os.chmod(place, 0o755)
+        layout: list[Spec] = [("rootfs", "ext4", 256 * MIB, tree)]
+        image = make_image(f"{place}/card.img", table="gpt", layout=layout)
+        before = os.stat(image)
+        assert root.output("--cache-key", image) == wanted
+        assert single.output("--cache-key", image) == wanted
+        after = os.stat(image)
+        assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        subprocess.run(["gzip", "-1", image], check=True)
+        assert root.output("--cache-key", f"{image}.gz") == wanted
+
+
+def test_cache_key_of_an_image_without_packages(
+    root: Runner, single: Runner, reachable_directory: HostPath
+) -> None:
+    with tempfile.TemporaryDirectory(dir=reachable_directory) as place:
+        os.chmod(place, 0o755)
+        tree = merged_usr("arm64", "/lib/ld-linux-aarch64.so.1") | {"etc/issue": b"x"}
+        image = make_image(f"{place}/card.img", layout=[("rootfs", "ext4", 16 * MIB, tree)])
+        assert root.output("--cache-key", image).startswith("xbuild-aarch64-")
+        done = single.run("--cache-key", image)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "has no database of packages" in done.stderr
+        assert "hint: as root" in done.stderr

@@ -32,10 +32,21 @@ _PASSED_OVER = frozenset(
 )
 
 
-def read_inventory(reader: DirectoryReader) -> tuple[str, ...]:
-    """Return lines in a fixed order. Raises TargetError where a file cannot be read."""
+def read_inventory(reader: TreeReader) -> tuple[str, ...]:
+    """Return lines in a fixed order.
+
+    Raises TargetError where a file cannot be read, and for a tree without packages that is not in
+    a directory: a program that reads a file system reads no thousands of files.
+    """
     packages = sorted({*_dpkg(reader), *_apk(reader), *_pacman(reader), *_portage(reader)})
-    return tuple(packages or _files(reader))
+    if packages:
+        return tuple(packages)
+    if not isinstance(reader, DirectoryReader):
+        raise TargetError(
+            f"{reader.label} has no database of packages, so that every file of it would be read",
+            "as root the kernel reads it; or make a directory of it, and use that",
+        )
+    return tuple(_files(reader))
 
 
 def _dpkg(reader: TreeReader) -> Iterator[str]:
