@@ -259,6 +259,27 @@ def test_hostile_layers(single: Runner, root: Runner, new_place: NewPlace) -> No
     assert set(os.listdir(place)) <= before | {"link", "whiteout"}
 
 
+def test_device_node_whose_directory_becomes_a_link(ranged: Runner, new_place: NewPlace) -> None:
+    """What was made in its place is removed from the tree, and from nowhere that the link leads."""
+    place = new_place(ranged.user)
+    outside = new_place(ranged.user)
+    Path(outside, "null").touch()
+    os.chown(f"{outside}/null", ranged.user.uid, ranged.user.gid)
+    node = File(kind=tarfile.CHRTYPE)
+    layers = [
+        layer({"d": File(kind=tarfile.DIRTYPE), "d/null": node, "e/null": node}),
+        layer({"d": File(kind=tarfile.SYMTYPE, link=outside)}),
+    ]
+    hostile = Images(f"{new_place(ranged.user)}/images")
+    hostile.add("node", layers, architecture="arm64", config=[])
+    subprocess.run(["chmod", "-R", "a+rX", hostile.path], check=True)
+    done = create(ranged, f"{place}/t", f"oci-layout:{hostile.path}:node", "--arch", "arm64")
+    assert done.returncode == 0, done.stderr
+    assert os.readlink(f"{place}/t/d") == outside
+    assert os.listdir(f"{place}/t/e") == []
+    assert os.listdir(outside) == ["null"]
+
+
 def test_settings_that_are_there_are_not_replaced(
     single: Runner, copied: Callable[[User], HostPath]
 ) -> None:

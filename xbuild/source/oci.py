@@ -13,11 +13,13 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xbuild.emulation.packages import package_command
 from xbuild.errors import DownloadFailed, HostUnable, SourceError, WrongDigest
 from xbuild.record import GuestPath, HostPath, assert_never
+from xbuild.sandbox import _linux
 from xbuild.sandbox.as_root import as_root_of
 from xbuild.sandbox.confined import ConfinedProgram, Place
 from xbuild.source.kinds import OciArchive, OciLayout, OciRegistry, OciSource
@@ -241,17 +243,27 @@ def _vet(layout: HostPath, config: ImageConfig, tree: HostPath, limit: int) -> l
 
 def _remove_stand_ins(tree: HostPath, nodes: list[str]) -> str:
     """Remove the empty files that umoci makes in place of device nodes, and its own notes."""
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for name in nodes:
-        path = os.path.join(tree, name)
-        try:
-            status = os.lstat(path)
-        except OSError:
-            continue
-        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-            os.unlink(path)
+        with suppress(OSError):
+            _remove_stand_in(root, name)
+    os.close(root)
     for directory, directories, files in os.walk(tree):
         for name in (*directories, *files):
             path = os.path.join(directory, name)
             if not os.path.islink(path) and _MARK in os.listxattr(path):
                 os.removexattr(path, _MARK)
     return ""
+
+
+def _remove_stand_in(root: int, name: str) -> None:
+    """Remove an empty file of the tree, to which a later layer may have laid links."""
+    directory, _, last = name.rpartition("/")
+    flags = os.O_PATH | os.O_DIRECTORY
+    parent = _linux.openat2(root, directory or ".", flags=flags, resolve=_linux.RESOLVE_IN_ROOT)
+    try:
+        status = os.lstat(last, dir_fd=parent)
+        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            os.unlink(last, dir_fd=parent)
+    finally:
+        os.close(parent)
