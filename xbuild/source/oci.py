@@ -45,6 +45,7 @@ _WORK = GuestPath("/work")
 _TAG = "tree"
 _UID_MAP = HostPath("/proc/self/uid_map")  # by which umoci knows that it may not make device nodes
 _POLICIES = ("/etc/containers/policy.json", "~/.config/containers/policy.json")
+_LOGINS = "/run/containers"  # containers-auth.json(5): without XDG_RUNTIME_DIR
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?/")
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 _MARK = "user.rootlesscontainers"  # where umoci notes the owner that it could not give
@@ -145,7 +146,12 @@ def _skopeo(
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C"}
+    environment = {**os.environ, "LC_ALL": "C"}
+    # Where podman has run as root nobody else may look there, and skopeo takes that for a failure.
+    is_closed = os.path.isdir(_LOGINS) and not os.access(_LOGINS, os.X_OK)
+    if is_closed and not environment.get("XDG_RUNTIME_DIR"):
+        environment["XDG_RUNTIME_DIR"] = os.sep  # it looks in ~/.config/containers as well
+    return environment
 
 
 def _explain(source: OciSource, origin: str, layout: HostPath, said: str) -> SourceError:
