@@ -111,7 +111,7 @@ class Computing:
             raise facts.portage
         arch, profile = facts.survey.arch, facts.portage.profile
         assert arch is not None
-        chost = facts.portage.make_conf.values.get("CHOST")
+        chost = facts.portage.make_conf.get("CHOST")
         if profile is not None and not is_of_profile(profile, arch.name):
             raise _contradiction(self._target, f"follows the profile {profile}", arch)
         if chost is not None and not is_chost(chost):
@@ -121,7 +121,6 @@ class Computing:
             )
         if chost is not None and not fits(chost, arch):
             raise _contradiction(self._target, f"has CHOST={chost} in make.conf", arch)
-        self.notes += facts.portage.make_conf.notes
         return facts.portage
 
     @cached_property
@@ -216,7 +215,7 @@ def _read_facts(reader: TreeReader, survey: Survey) -> TreeFacts:
         portage = error
     declared = None
     if not isinstance(portage, TargetError):
-        declared = portage.make_conf.values.get("CHOST")
+        declared = portage.make_conf.get("CHOST")
     assert survey.arch is not None
     chost = declared or chost_for(survey.arch.chost, survey.libc)
     mode = reader.mode_of(_CCACHE)

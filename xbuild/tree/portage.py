@@ -6,6 +6,7 @@ and expands variables, and so is it read here. Nothing of it is executed. Off th
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 
@@ -14,7 +15,7 @@ from xbuild.record import GuestPath, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from xbuild.tree.resolve import TreeReader
 
@@ -39,23 +40,19 @@ _KEYWORDS = {  # of Gentoo's profiles, where they are not a name that an archite
 }
 
 
-class MakeConf(Record):
-    """Variables with their values expanded, and notes on what was not followed."""
-
-    values: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-
-
 class PortageTree(Record):
-    """``profile`` is the path below profiles/, such as default/linux/arm64/23.0; None for none."""
+    """``make_conf`` are variables, their values expanded.
 
-    make_conf: MakeConf
+    ``profile`` is the path below profiles/, such as default/linux/arm64/23.0; None for none.
+    """
+
+    make_conf: Mapping[str, str]
     profile: str | None
 
     @property
     def cflags(self) -> tuple[str, ...]:
         """The compiler's flags for C and C++, as words."""
-        text = " ".join(self.make_conf.values.get(name, "") for name in ("CFLAGS", "CXXFLAGS"))
+        text = " ".join(self.make_conf.get(name, "") for name in ("CFLAGS", "CXXFLAGS"))
         return tuple(dict.fromkeys(text.split()))
 
 
@@ -69,18 +66,38 @@ def read_portage_tree(reader: TreeReader) -> PortageTree:
             "xbuild inspect tells what it is; --profile build is for any tree",
         )
     values: dict[str, str] = {}
-    notes: list[str] = []
     for path in files:
-        made = parse_make_conf(_text(reader, path), values, f"{reader.label}{path}")
-        values.update(made.values)
-        notes += made.notes
-    return PortageTree(MakeConf(values, tuple(notes)), profile)
+        values.update(_values_of(reader, path, values, (path,)))
+    return PortageTree(values, profile)
 
 
-def parse_make_conf(text: str, known: Mapping[str, str], label: str) -> MakeConf:
-    """Read make.conf's text; ``known`` are variables of files before it. Raises TargetError."""
+def _values_of(
+    reader: TreeReader, path: GuestPath, known: Mapping[str, str], inside: tuple[GuestPath, ...]
+) -> Mapping[str, str]:
+    """Read one file; ``inside`` are those that source it, and itself."""
+
+    def source(name: str, so_far: Mapping[str, str]) -> Mapping[str, str]:
+        file = GuestPath(posixpath.normpath(posixpath.join(posixpath.dirname(path), name)))
+        if file in inside:
+            raise ValueError(f"sources {file}, which it is a part of")
+        if not _is_there(reader, file):
+            raise ValueError(f"sources {file}, which the tree does not have")
+        return _values_of(reader, file, so_far, (*inside, file))
+
+    return parse_make_conf(_text(reader, path), known, f"{reader.label}{path}", source)
+
+
+def parse_make_conf(
+    text: str,
+    known: Mapping[str, str],
+    label: str,
+    source: Callable[[str, Mapping[str, str]], Mapping[str, str]],
+) -> Mapping[str, str]:
+    """Read make.conf's text; ``known`` are variables of files before it. Raises TargetError.
+
+    ``source`` returns those of a file that is sourced, given those so far, or raises ValueError.
+    """
     values: dict[str, str] = {}
-    notes: list[str] = []
     lexer = shlex.shlex(text, posix=True)
     lexer.wordchars += _WORD_LETTERS
     lexer.quotes = "\"'"
@@ -90,8 +107,9 @@ def parse_make_conf(text: str, known: Mapping[str, str], label: str) -> MakeConf
             if word == "export":
                 continue
             if word == "source":
-                file = lexer.get_token()
-                notes.append(f"{label} sources {file}, which is not followed")
+                line = lexer.lineno
+                so_far = {**known, **values}
+                values.update(source(_expanded(lexer.get_token() or "", so_far), so_far))
                 continue
             line = lexer.lineno
             if not _NAME.fullmatch(word) or lexer.get_token() != "=":
@@ -101,8 +119,9 @@ def parse_make_conf(text: str, known: Mapping[str, str], label: str) -> MakeConf
                 raise _nonsense(label, line, f"{word} has no value")
             values[word] = _expanded(value, {**known, **values})
     except ValueError as error:  # shlex: no closing quotation
-        raise _nonsense(label, line, str(error).lower()) from error
-    return MakeConf(values, tuple(notes))
+        message = str(error)
+        raise _nonsense(label, line, message[:1].lower() + message[1:]) from error
+    return values
 
 
 def _expanded(value: str, known: Mapping[str, str]) -> str:

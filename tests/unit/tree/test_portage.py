@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from portage.exception import ParseError
+from portage.util import getconfig
 
 from tests.crafted import Layout, Link, make_tree
 from xbuild.binary.arch import arch_named
@@ -28,8 +31,8 @@ def portage_of(root: Path, layout: Layout) -> PortageTree:
         return read_portage_tree(reader)
 
 
-def values(text: str) -> dict[str, str]:
-    return dict(parse_make_conf(text, {}, "make.conf").values)
+def parse(text: str, label: str = "make.conf") -> Mapping[str, str]:
+    return parse_make_conf(text, {}, label, lambda name, _so_far: {"SOURCED": name})
 
 
 def test_stage3_of_gentoo(tmp_path: Path) -> None:
@@ -47,9 +50,9 @@ USE='a
     )
     assert found.profile == "default/linux/arm64/23.0/desktop"
     assert found.cflags == ("-O2", "-pipe", "-march=armv8-a+crc", "-fno-rtti")
-    assert found.make_conf.values["CHOST"] == "aarch64-unknown-linux-gnu"
-    assert found.make_conf.values["LC_MESSAGES"] == "C.utf8"
-    assert found.make_conf.values["USE"].split() == ["a", "-b"]
+    assert found.make_conf["CHOST"] == "aarch64-unknown-linux-gnu"
+    assert found.make_conf["LC_MESSAGES"] == "C.utf8"
+    assert found.make_conf["USE"].split() == ["a", "-b"]
 
 
 def test_directory_of_files_in_their_order(tmp_path: Path) -> None:
@@ -62,11 +65,57 @@ def test_directory_of_files_in_their_order(tmp_path: Path) -> None:
     assert portage_of(tmp_path, layout).cflags == ("-a", "-b")
 
 
-def test_nothing_is_executed_and_source_is_noted(tmp_path: Path) -> None:
-    text = f'source /etc/more.conf\nA="$(touch {tmp_path}/made)`touch {tmp_path}/made`"\n'
-    found = parse_make_conf(text, {}, "/t/make.conf")
-    assert found.notes == ("/t/make.conf sources /etc/more.conf, which is not followed",)
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    parse(f'A="$(touch {tmp_path}/made)`touch {tmp_path}/made`"\n')
     assert not (tmp_path / "made").exists()
+
+
+FLAGS: Layout = {
+    "etc/portage/make.conf": b"D=/etc\nsource more/flags\nsource ${D}/last\nCXXFLAGS=$CFLAGS\n",
+    "etc/portage/more/flags": b"source ../deeper\nCFLAGS='-a $DEEP'\n",
+    "etc/portage/deeper": b"DEEP=-b\n",
+    "etc/last": Link("../usr/last"),
+    "usr/last": b'CFLAGS="${CFLAGS} \\\n  -c"',
+}
+
+
+def test_sourced_files_are_the_trees(tmp_path: Path) -> None:
+    """Relative to the file that sources them, by variables, through links of the tree's."""
+    found = portage_of(tmp_path, FLAGS)
+    assert found.cflags == ("-a", "-b", "-c")
+    assert found.make_conf["CXXFLAGS"].split() == ["-a", "-b", "-c"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A=1\nB='$A ${A}x'\nC=\"$B\"",
+        'COMMON="-O2 \\\n -pipe"\nCFLAGS="${COMMON}"\nUSE="a\n b # no comment\n"\n',
+        "export A=b # comment\nC=$NOTHING-x\nD=''\n",
+        "source /etc/hostname-that-is-not-there\n",
+        "A=b c=d\nE = f\n",
+        "# only a comment\n\n",
+        "A='$B'\nB=1\nA2=$A\n",
+        'FEATURES="-sandbox ${FEATURES}"\nACCEPT_LICENSE=*\nX=~amd64\n',
+    ],
+)
+def test_values_are_those_that_portage_reads(tmp_path: Path, text: str) -> None:
+    """Compared with the real one, but for the blanks between words."""
+    root = make_tree(tmp_path, {"etc/portage/make.conf": text.encode()})
+    with DirectoryReader(root) as reader:
+        try:
+            ours = {k: v.split() for k, v in read_portage_tree(reader).make_conf.items()}
+        except TargetError:
+            ours = None
+    assert ours == _read_by_portage(Path(root, "etc/portage/make.conf"))
+
+
+def _read_by_portage(path: Path) -> dict[str, list[str]] | None:
+    try:
+        found = getconfig(str(path), allow_sourcing=True, expand={})
+    except ParseError:
+        return None
+    return {key: value.split() for key, value in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +131,7 @@ def test_nothing_is_executed_and_source_is_noted(tmp_path: Path) -> None:
 )
 def test_nonsense_is_refused_with_its_line(text: str, complaint: str) -> None:
     with pytest.raises(TargetError) as caught:
-        parse_make_conf(text, {}, "make.conf")
+        parse(text)
     assert complaint in caught.value.message
     assert "make.conf(5)" in caught.value.hint
 
@@ -90,12 +139,38 @@ def test_nonsense_is_refused_with_its_line(text: str, complaint: str) -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        parse_make_conf(text, {}, "make.conf")
+        parse(text)
     except TargetError as error:
         complaint = error.message
     else:
         return
     assert complaint.startswith("make.conf:")
+
+
+@pytest.mark.parametrize(
+    ("layout", "complaint"),
+    [
+        (
+            {"etc/portage/make.conf": b"A=1\nsource /no"},
+            r"conf:2: sources /no, which the tree does",
+        ),
+        (
+            {"etc/portage/make.conf": b"source ./make.conf"},
+            r"conf:1: sources .*, which it is a part",
+        ),
+        (
+            {"etc/portage/make.conf": b"source a", "etc/portage/a": b"\nnonsense here"},
+            r"/etc/portage/a:2: not NAME=VALUE: 'nonsense'",
+        ),
+        (
+            {"etc/portage/make.conf": b"source /proc/../../etc"},
+            "Cannot read /etc in .*: it is a directory",
+        ),
+    ],
+)
+def test_source_that_leads_nowhere(tmp_path: Path, layout: Layout, complaint: str) -> None:
+    with pytest.raises(TargetError, match=complaint):
+        portage_of(tmp_path, layout)
 
 
 def test_binary_make_conf_is_refused(tmp_path: Path) -> None:
