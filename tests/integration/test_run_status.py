@@ -85,13 +85,13 @@ def odd_tree(fresh_tree: Fresh, root: Runner) -> HostPath:
     [
         ("text", 126, "neither a program nor a script"),
         ("plain", 126, "permission denied"),
-        ("empty", 126, "neither a program nor a script"),
+        ("empty", 126, "it is an empty file"),
         ("lost-script", 126, "#!/no/interpreter -x"),
         ("cut-off", 126, "/odd/cut-off: it is cut off: it has "),
         ("truncated", 126, "cut off before the end of its program headers"),
         ("script-of-cut-off", 126, "Cannot execute /odd/cut-off: it is cut off"),
         ("foreign", 126, "a program for ia64"),
-        ("windows", 126, "neither a program nor a script"),
+        ("windows", 126, "it is a PE program"),
         ("directory", 126, "it is a directory"),
         ("fifo", 126, "it is a FIFO"),
         ("device", 126, "it is a character device"),
@@ -104,6 +104,7 @@ def test_what_is_no_program_is_named(
 ) -> None:
     done = root.run(odd_tree, f"/odd/{name}")
     assert (done.returncode, reason in done.stderr) == (status, True), done.stderr
+    assert "\nhint: " in done.stderr
 
 
 def test_dynamic_program_without_its_loader(root: Runner, fresh_tree: Fresh) -> None:
@@ -131,6 +132,7 @@ def test_wrong_usage_is_2(root: Runner, words: list[str]) -> None:
     done = root.run(*(tree if word == "TREE" else word for word in words))
     assert done.returncode == 2
     assert done.stderr.startswith("xbuild: ")
+    assert "\nhint: " in done.stderr
 
 
 def test_targets_that_are_no_tree_are_125(root: Runner) -> None:
@@ -138,6 +140,7 @@ def test_targets_that_are_no_tree_are_125(root: Runner) -> None:
         done = root.run(target, "true")
         assert done.returncode == 125, target
         assert target in done.stderr
+        assert "\nhint: " in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
 
 def build_command() -> click.Command:
     """Return the click command for help and completion."""
-    return build_command_of("hold", START_OPTIONS, "TREE", SUMMARY, EPILOG)
+    return build_command_of("hold", START_OPTIONS, "TREE|IMAGE", SUMMARY, EPILOG)
 
 
 def __getattr__(name: str) -> click.Command:

@@ -100,7 +100,7 @@ def hold(parsed: Parsed) -> int:
 
 def build_command() -> click.Command:
     """Return the click command for help and completion."""
-    return build_command_of("start", START_OPTIONS, "TREE", SUMMARY, EPILOG)
+    return build_command_of("start", START_OPTIONS, "TREE|IMAGE", SUMMARY, EPILOG)
 
 
 def __getattr__(name: str) -> click.Command:

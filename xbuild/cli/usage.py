@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 EPILOG = """\
-TREE is a directory with a root filesystem, or a disk image that has one. Without COMMAND a login
+TREE is a directory with a root filesystem, IMAGE a disk image that has one. Without COMMAND a login
 shell starts. The exit status is the command's own, 128+N after signal N, 125 when xbuild failed,
 126 when the command cannot be executed, 127 when it is not there, and 2 for wrong usage.
 """
 
 
-SUMMARY = "Run COMMAND in the root filesystem TREE, whatever its architecture."
+SUMMARY = "Run COMMAND in the root filesystem TREE, or in that of IMAGE, whatever its architecture."
 
 
 def build_command() -> click.Command:
     """Return the command with one click option for each row of the table."""
-    return build_command_of("run", OPTIONS, "TREE", SUMMARY, EPILOG)
+    return build_command_of("run", OPTIONS, "TREE|IMAGE", SUMMARY, EPILOG)
 
 
 def build_command_of(

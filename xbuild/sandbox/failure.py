@@ -16,13 +16,16 @@ from xbuild.errors import (
     CommandNotFound,
     DamagedElf,
     SetupFailed,
+    SymlinkLoop,
     TargetError,
     XbuildError,
 )
 from xbuild.plan import layers, privileges, steps
+from xbuild.plan.copies import CopyIn
 from xbuild.plan.explain import describe
 from xbuild.plan.restrictions import why_no_private_binfmt, why_no_user_namespace
 from xbuild.record import GuestPath
+from xbuild.tree.looks import LOOKS_BYTES, looks_like
 from xbuild.tree.resolve import DirectoryReader
 
 TYPE_CHECKING = False
@@ -114,6 +117,10 @@ def _reason(step: Step, report: Report) -> tuple[str, str]:
             "none of these programs is in the view as it was in the tree when this was planned",
             "run it again; a --bind or --tmpfs may cover them",
         )
+    if isinstance(step, CopyIn) and report.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"there is no {step.source} on the host", "name a file or directory that is there"
+    if isinstance(step, steps.Tmpfs) and report.errno == errno.EINVAL:
+        return f"{plain}: an option that this kernel's tmpfs does not take", "tmpfs(5) has them"
     place = report.subject
     if isinstance(step, steps.Bind | steps.Tmpfs) and place and step.target.endswith(place):
         return f"{plain}: nothing is there to mount on, nor can it be made", "name another place"
@@ -198,15 +205,20 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
         with DirectoryReader(plan.target) as reader:
             entry = reader.lookup(path)
             if entry is not None and not stat.S_ISREG(entry.mode):
-                return f"it is {_kind(entry.mode)}, not a program", ""
-            header = reader.read(path, SNIFF_BYTES)
+                return f"it is {_kind(entry.mode)}, not a program", "name a program of the tree"
+            header = reader.read(path, LOOKS_BYTES)
             damage = _damage(reader, path) if header.startswith(ELFMAG) else ""
-    except TargetError:
-        return os.strerror(report.errno), ""  # not of the tree's own: on a bind, a tmpfs
+    except SymlinkLoop:
+        return "it is a loop of symbolic links", SymlinkLoop.usual_hint
+    except TargetError:  # not of the tree's own: on a bind, a tmpfs
+        return os.strerror(report.errno), "ls -l inside shows it as it is there"
     if report.phase == "loader":
         if header.startswith(b"#!"):
             shebang = header.split(b"\n")[0].decode("utf-8", "replace")
-            return f"the interpreter of its first line is not in the tree: {shebang}", ""
+            return (
+                f"the interpreter of its first line is not in the tree: {shebang}",
+                "install that in the tree, or name it before the script",
+            )
         return "the dynamic loader that it names is not in the tree", "xbuild inspect shows it"
     if report.errno == errno.EACCES and os.statvfs(plan.target).f_flag & os.ST_NOEXEC:
         return "permission denied", "the tree's file system is mounted noexec"
@@ -214,20 +226,27 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
         return "permission denied", "is its executable bit set, and may this user reach it?"
     if damage:
         return damage, "copy it into the tree again, or reinstall its package"
-    ident = sniff(header)
+    ident = sniff(header[:SNIFF_BYTES])
     arch = arch_of(ident) if ident is not None else None
     if arch is not None:
         registered = {s.arch for s in plan.steps if isinstance(s, steps.Register)}
+        registered |= {entry.arch for entry in plan.host_entries}
         if arch.name not in registered:
             return (
                 f"it is a program for {arch.common_name}, which neither this host nor an"
                 " interpreter of this container runs",
                 f"xbuild setup {arch.common_name}; xbuild inspect shows the architectures met",
             )
-        return f"the kernel refused this {arch.common_name} program: it may be damaged", ""
+        return (
+            f"the kernel refused this {arch.common_name} program: it may be damaged",
+            "copy it into the tree again, or reinstall its package",
+        )
     if header.startswith(b"#!"):
         return os.strerror(report.errno), "its first line names an interpreter that cannot run"
-    return "it is neither a program nor a script with a #! line", ""
+    what, remedy = looks_like(header)
+    if what in ("a text file", "data of an unknown format"):
+        what, remedy = "neither a program nor a script with a #! line", "name its interpreter first"
+    return f"it is {what}", remedy
 
 
 def _damage(reader: DirectoryReader, path: GuestPath) -> str:

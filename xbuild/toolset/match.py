@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from xbuild.binary.arch import arch_named
 from xbuild.errors import TargetError, ToolsetDamaged, ToolsetMissing
 from xbuild.record import HostPath, Record, replace
 from xbuild.toolset.digests import Digests
@@ -176,8 +177,9 @@ def _missing(reader: DirectoryReader, architecture: str) -> ToolsetMissing:
     hint = f"xbuild native prepare {reader.label}"
     if strangers:
         hint += f"\n{len(strangers)} in {directory} belong to another user, and are not used"
+    name = arch_named(architecture).common_name
     return ToolsetMissing(
-        f"No set of native tools was prepared for {reader.label} ({architecture}),"
+        f"No set of native tools was prepared for {reader.label} ({name}),"
         " or its compilers have changed since",
         hint,
     )

@@ -7,6 +7,7 @@ import pytest
 from tests.provocations import RECORDED, Recording
 from xbuild.binary.arch import arch_named
 from xbuild.diagnosis.failure import Explanation, Failure, explain, last_lines
+from xbuild.diagnosis.limits import TRAITS, known_limits, limit_named
 
 
 def failure(
@@ -173,3 +174,53 @@ def test_attempt_names_the_tree_and_the_architecture() -> None:
 )
 def test_lines_are_read_as_a_person_sees_them(output: bytes, lines: tuple[str, ...]) -> None:
     assert last_lines(output) == lines
+
+
+# What looks like a limit and is none, in a run to which the limit would apply.
+NEAR_MISSES = {
+    "crash": "qemu: uncaught target signal 6 (Aborted) - core dumped",
+    "assertion": "a.out: a.c:3: main: Assertion `0' failed.",
+    "illegal-instruction": "Illegal instruction sets are listed in chapter 4",
+    "cpu-unknown": "error: unable to find CPU model 'x' in models.xml",
+    "ptrace": "gdb: ptrace: Operation not permitted.",
+    "clone3": "a.out: clone3: Operation not permitted",
+    "namespaces": "unshare: unshare failed: Operation not permitted",
+    "pid-namespace": "qemu: qemu_thread_create: Resource temporarily unavailable",
+    "eoverflow": "dd: invalid number: '3900M': Value too large for defined data type",
+    "address-space": "qemu-arm: warning: Unable to reserve anything",
+    "32-bit-memory": "a.c:1:1: warning: out of memory allocating is not handled",
+    "semop": "semop(1): encountered an error: Invalid argument",
+    "landlock": "warning: the sandbox of this program uses landlock",
+    "apt-sandbox": "E: Unable to locate package no-such",
+    "setuid": "sudo: a password is required",
+    "gpg-agent": "gpg: signing failed: Bad passphrase",
+    "netlink": "Error: Operation not supported by this remote",
+    "go-threads": "fatal error: all goroutines are asleep - deadlock!",
+    "aio": "io_setup: Resource temporarily unavailable",
+    "mknod": "mknod: /tmp/x: File exists",
+    "one-id": "chown: invalid user: 'nobody-here'",
+    "ephemeral-full": "dd: writing to '/tmp/a': No space left on device",
+    "tmpfs-full": "dd: writing to '/home/a': No space left on device",
+    "scaffold": "mount: /x: WARNING: source write-protected, mounted read-only.",
+    "seccomp": "date: invalid date '2020-13-01'",
+    "no-network": "curl: (7) Failed to connect to localhost port 80: Connection refused",
+    "cpuinfo": "RuntimeError: this module needs numpy",
+    "exec-format": "bash: line 1: ./configure: Permission denied",
+    "no-loader": "qemu-aarch64: Could not open '/x': Permission denied",
+}
+ALL_TRAITS = tuple(trait for trait in TRAITS if trait not in ("on-tmpfs", "read-only"))
+
+
+@pytest.mark.parametrize("limit", [each.name for each in known_limits() if each.lines])
+def test_what_merely_looks_like_a_limit_is_not_taken_for_it(limit: str) -> None:
+    found = explain(failure(NEAR_MISSES[limit], architecture="armhf", traits=ALL_TRAITS))
+    assert limit not in names(found)
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded.limit)
+def test_a_limit_is_none_where_it_does_not_apply(recorded: Recording) -> None:
+    needs = limit_named(recorded.limit).needs
+    for trait in needs:
+        traits = tuple(each for each in ALL_TRAITS if each != trait)
+        done = failure(recorded.output, recorded.status, version=recorded.version, traits=traits)
+        assert recorded.limit not in names(explain(done))
