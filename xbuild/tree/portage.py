@@ -15,13 +15,14 @@ from xbuild.record import GuestPath, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from xbuild.tree.resolve import TreeReader
 
 MAKE_CONF = (GuestPath("/etc/portage/make.conf"), GuestPath("/etc/make.conf"))
 MAKE_PROFILE = (GuestPath("/etc/portage/make.profile"), GuestPath("/etc/make.profile"))
 _LIMIT = 1 << 20  # bytes
+_SOURCES_LIMIT = 100  # files, however often: two that source two each are a million soon
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _WORD_LETTERS = "~!@#$%*_\\:;?,./-+{}^[]()<>|&"
@@ -66,15 +67,20 @@ def read_portage_tree(reader: TreeReader) -> PortageTree:
             "xbuild inspect tells what it is; --profile build is for any tree",
         )
     values: dict[str, str] = {}
+    room = iter(range(_SOURCES_LIMIT))
     for path in files:
-        values.update(_values_of(reader, path, values, (path,)))
+        values.update(_values_of(reader, path, values, (path,), room))
     return PortageTree(values, profile)
 
 
 def _values_of(
-    reader: TreeReader, path: GuestPath, known: Mapping[str, str], inside: tuple[GuestPath, ...]
+    reader: TreeReader,
+    path: GuestPath,
+    known: Mapping[str, str],
+    inside: tuple[GuestPath, ...],
+    room: Iterator[int],
 ) -> Mapping[str, str]:
-    """Read one file; ``inside`` are those that source it, and itself."""
+    """Read one file; ``inside`` are those that source it, and itself; ``room`` is for others."""
 
     def source(name: str, so_far: Mapping[str, str]) -> Mapping[str, str]:
         file = GuestPath(posixpath.normpath(posixpath.join(posixpath.dirname(path), name)))
@@ -82,7 +88,9 @@ def _values_of(
             raise ValueError(f"sources {file}, which it is a part of")
         if not _is_there(reader, file):
             raise ValueError(f"sources {file}, which the tree does not have")
-        return _values_of(reader, file, so_far, (*inside, file))
+        if next(room, None) is None:
+            raise ValueError(f"sources {file}, after {_SOURCES_LIMIT} files")
+        return _values_of(reader, file, so_far, (*inside, file), room)
 
     return parse_make_conf(_text(reader, path), known, f"{reader.label}{path}", source)
 
@@ -102,14 +110,18 @@ def parse_make_conf(
     lexer.wordchars += _WORD_LETTERS
     lexer.quotes = "\"'"
     line = 1
+    everything = dict(known)
+    room = _LIMIT - sum(map(len, known.values()))
     try:
         while (word := lexer.get_token()) is not None:
             if word == "export":
                 continue
             if word == "source":
                 line = lexer.lineno
-                so_far = {**known, **values}
-                values.update(source(_expanded(lexer.get_token() or "", so_far), so_far))
+                sourced = source(_expanded(lexer.get_token() or "", everything, room), everything)
+                values.update(sourced)
+                everything.update(sourced)
+                room -= sum(map(len, sourced.values()))
                 continue
             line = lexer.lineno
             if not _NAME.fullmatch(word) or lexer.get_token() != "=":
@@ -117,15 +129,20 @@ def parse_make_conf(
             value = lexer.get_token()
             if value is None:
                 raise _nonsense(label, line, f"{word} has no value")
-            values[word] = _expanded(value, {**known, **values})
-    except ValueError as error:  # shlex: no closing quotation
+            values[word] = everything[word] = _expanded(value, everything, room)
+            room -= len(values[word])
+    except ValueError as error:  # of shlex: no closing quotation
         message = str(error)
         raise _nonsense(label, line, message[:1].lower() + message[1:]) from error
     return values
 
 
-def _expanded(value: str, known: Mapping[str, str]) -> str:
+def _expanded(value: str, known: Mapping[str, str], room: int) -> str:
+    """Expand the variables in a value. Raises ValueError where they double and double again."""
     joined = value.replace("\\\n", " ")
+    found = (known.get(each[1] or each[2], "") for each in _VARIABLE.finditer(joined))
+    if len(joined) + sum(map(len, found)) > room:
+        raise ValueError(f"its values have more than {_LIMIT} characters")
     return _VARIABLE.sub(lambda found: known.get(found[1] or found[2], ""), joined)
 
 

@@ -127,6 +127,8 @@ def _read_by_portage(path: Path) -> dict[str, list[str]] | None:
         ("A=", "A has no value"),
         ("= =\n", "not NAME=VALUE: '='"),
         ("{ }\n", "not NAME=VALUE"),
+        ("A=" + "x" * 1024 + "\n" + 'A="$A$A"\n' * 60, "make.conf:11: its values have more than"),
+        ("A=" + "x" * 65536 + "\nB=" + "$A" * 65536, "make.conf:2: its values have more than"),
     ],
 )
 def test_nonsense_is_refused_with_its_line(text: str, complaint: str) -> None:
@@ -223,3 +225,12 @@ def test_text_that_is_no_chost(text: str) -> None:
 )
 def test_chost_is_of_a_machine(chost: str, arch: str, wanted: bool) -> None:
     assert fits(chost, arch_named(arch)) is wanted
+
+
+def test_files_that_source_each_other_twice_come_to_an_end(tmp_path: Path) -> None:
+    layout: Layout = {
+        f"etc/portage/{number}": f"source {number + 1}\n".encode() * 2 for number in range(40)
+    }
+    layout |= {"etc/portage/40": b"A=1\n", "etc/portage/make.conf": b"source 0\n"}
+    with pytest.raises(TargetError, match="after 100 files"):
+        portage_of(tmp_path, layout)
