@@ -21,6 +21,7 @@ from xbuild.record import HostPath
 NewPlace = Callable[[User], HostPath]
 CONFIG = [
     *("--config.env", "GREETING=hello world", "--config.env", "PATH=/opt/bin:/bin"),
+    *("--config.env", "BRACES={cache} {of} ${its} {{own}}"),
     *("--config.entrypoint", "/bin/sh", "--config.entrypoint", "-c"),
     *("--config.cmd", 'pwd; echo "$GREETING"; id -u', "--config.workingdir", "/srv"),
     *("--config.user", "33:33"),
@@ -131,6 +132,8 @@ def test_its_settings_are_the_trees(ranged: Runner, server: str, new_place: NewP
     )
     assert ranged.output(tree) == "/srv\nhello world\n33\n"
     assert ranged.output(tree, "--", "sh", "-c", "echo $PATH") == "/opt/bin:/bin\n"
+    braces = ranged.output(tree, "--", "sh", "-c", 'echo "$BRACES"')
+    assert braces == "{cache} {of} ${its} {{own}}\n"  # no values of this host's
     assert ranged.output("--user", "root", "--chdir", "/", tree) == "/\nhello world\n0\n"
     planned = ranged.output("--dry-run", tree)
     assert "setting: command = /bin/sh -c 'pwd; " in planned

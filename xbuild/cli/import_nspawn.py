@@ -9,6 +9,7 @@ import click
 from xbuild.cli.nspawn import translate
 from xbuild.cli.output import note, visible
 from xbuild.errors import UsageError
+from xbuild.plan.computed import literal
 
 
 @click.command("import-nspawn")
@@ -34,7 +35,11 @@ def command(file: str) -> None:
     click.echo(f"# from {visible(file)}")
     for key, value in translation.settings:
         # A string of JSON is one of TOML.
-        plain = list(value) if isinstance(value, tuple) else value
+        plain: object = value
+        if isinstance(value, str):
+            plain = literal(value)
+        elif isinstance(value, tuple):
+            plain = [literal(each) for each in value]
         click.echo(f"{key} = {json.dumps(plain)}")
     for number, what, why in translation.left_out:
         note(f"{file}:{number}: {what} is left out: {why}")

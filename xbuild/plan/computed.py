@@ -75,6 +75,11 @@ def expand(text: str, value_of: Callable[[str], str]) -> str | None:
     return " ".join(expanded.split()) or None
 
 
+def literal(text: str) -> str:
+    """Return what expands to ``text``: for settings that somebody else has written."""
+    return _PLACE.sub(lambda found: f"{{{found[0]}}}", text)
+
+
 def share(cores: int, memory_bytes: int) -> Shares:
     """Share a machine out: half of its memory to build in, half for compilers."""
     half = memory_bytes // 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from xbuild.plan.computed import literal
 from xbuild.source.oci_layout import ImageConfig
 
 
@@ -18,12 +19,12 @@ def settings_of(config: ImageConfig, name: str) -> tuple[str, tuple[str, ...]]:
         lines.append(f"command = {_array(command)}")
     if config.directory not in ("", "/"):
         if config.directory.startswith("/") and _is_plain(config.directory):
-            lines.append(f"chdir = {json.dumps(config.directory)}")
+            lines.append(f"chdir = {_string(config.directory)}")
         else:
             notes.append(f"its working directory is left out: {config.directory!r}")
     user, _, group = config.user.partition(":")
     if user not in ("", "0", "root") and _is_plain(user):
-        lines.append(f"user = {json.dumps(user)}")
+        lines.append(f"user = {_string(user)}")
     if group not in ("", "0", "root"):
         notes.append(f"its group is left out, users have their own: {group!r}")
     variables = config.environment
@@ -39,8 +40,12 @@ def settings_of(config: ImageConfig, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _array(values: tuple[str, ...]) -> str:
-    # A string of JSON is one of TOML, but for DEL.
-    return "[" + ", ".join(json.dumps(value) for value in values) + "]"
+    return "[" + ", ".join(map(_string, values)) + "]"
+
+
+def _string(value: str) -> str:
+    # A string of JSON is one of TOML, but for DEL. A value in braces would be one of the host's.
+    return json.dumps(literal(value))
 
 
 def _is_plain(*texts: str) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xbuild.errors import ProfileError, UsageError
-from xbuild.plan.computed import COMPUTED, expand, has_computed, names_in, share
+from xbuild.plan.computed import COMPUTED, expand, has_computed, literal, names_in, share
 from xbuild.plan.profile import Key, Profile, parse_profile
 from xbuild.record import HostPath
 
@@ -40,6 +42,11 @@ def test_unknown_value_is_refused_with_a_guess() -> None:
         "no computed value is called {chosts}",
         "did you mean {chost}?",
     )
+
+
+@given(st.text("${}ab"))
+def test_literal_text_stays_as_it_is(text: str) -> None:
+    assert expand(literal(text), lambda name: "computed") == text
 
 
 def test_text_without_any_asks_nothing() -> None:
