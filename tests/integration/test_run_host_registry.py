@@ -193,3 +193,27 @@ def test_the_plan_names_the_entry(in_namespace: Script) -> None:
     done = in_namespace(register("F", qemu()) + script)
     said = f"by the host's registry: aarch64 programs, entry qemu-custom: {qemu()} (F)"
     assert said in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("flags", ["F", "FP"])
+def test_a_hang_under_an_entry_of_the_host_is_named_and_known(
+    in_namespace: Script, flags: str
+) -> None:
+    """With the flag P the emulator has a word more, which is none of the program's."""
+    script = """
+        $xbuild run --binfmt host --idle-timeout 1 --kill-timeout 1 "$tree" sleep 1234 || echo $?
+        """
+    done = in_namespace(register(flags, qemu()) + script)
+    assert done.stdout == "124\n", done.stderr
+    assert "sleep 1234: sleeps" in done.stderr
+    assert " by qemu-aarch64" in done.stderr
+
+
+def test_the_ladder_has_no_other_versions_for_an_entry_of_the_host(in_namespace: Script) -> None:
+    script = '$xbuild run --binfmt host --retry "$tree" false || echo $?'
+    done = in_namespace(register("F", qemu()) + script)
+    assert done.stdout == "1\n", done.stderr
+    assert "note: --retry: other versions of qemu take a registry of the container's own" in (
+        done.stderr
+    )
+    assert "on one processor" in done.stderr

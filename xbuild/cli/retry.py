@@ -111,6 +111,8 @@ def _ladder(request: Request, plan: Plan | None) -> Iterator[Rung]:
     )
     register = next((step for step in plan.steps if isinstance(step, Register)), None)
     if register is None:
+        if plan.host_entries:
+            note("--retry: other versions of qemu take a registry of the container's own")
         return
     arch = arch_named(register.arch)
     present = interpreters_for(arch)

@@ -190,6 +190,7 @@ class Container:
         from xbuild.sandbox.deadline import Deadline  # off the start path
 
         self._deadline = Deadline(limit, pid, porter.pid, self._deadline)
+        self._deadline.keeps_names = all("P" in e.flags for e in self._plan.host_entries)
         return self._deadline
 
     def _porter(self) -> Porter | _Nothing:

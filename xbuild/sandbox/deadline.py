@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from xbuild.emulation.rules import BINFMT_P_SUFFIX
 from xbuild.errors import TimedOut
 from xbuild.record import Record
 from xbuild.sandbox.signals import END_ALL
@@ -79,6 +80,7 @@ class Deadline:
         self._is_idle = False
         self._kill_at = 0.0
         self.when_it_passes: Callable[[str, tuple[Process, ...]], None] | None = None
+        self.keeps_names = True  # binfmt_misc's flag P: an emulator gets a program's argv[0], too
 
     def __enter__(self) -> Deadline:
         self._pidfd = os.pidfd_open(self._pid)
@@ -148,14 +150,14 @@ class Deadline:
             from xbuild.sandbox.hang import describe  # off most runs' path
 
             self._is_idle = True
-            self._hint = describe(processes_below(self._pid))
+            self._hint = describe(self._processes())
             self._end(now, f"nothing has moved for {idle_s:g} s (--idle-timeout)")
 
     def _end(self, now: float, why: str) -> None:
         self._why = why
         self._kill_at = now + self._limit.kill_s
         if self.when_it_passes is not None:
-            self.when_it_passes(why, processes_below(self._pid))
+            self.when_it_passes(why, self._processes())
         self._send(signal.SIGTERM)
         self._send(signal.SIGCONT)  # one that is stopped could not heed it
 
@@ -174,6 +176,9 @@ class Deadline:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    def _processes(self) -> tuple[Process, ...]:
+        return processes_below(self._pid, keeps_names=self.keeps_names)
+
 
 def activity_below(pid: int) -> Activity:
     """Return what was done in the PID namespace that process ``pid`` gives to its children.
@@ -189,8 +194,11 @@ def activity_below(pid: int) -> Activity:
     return Activity(written, ticks)
 
 
-def processes_below(pid: int) -> tuple[Process, ...]:
-    """Return the processes in that PID namespace, but for xbuild's own."""
+def processes_below(pid: int, *, keeps_names: bool) -> tuple[Process, ...]:
+    """Return the processes in that PID namespace, but for xbuild's own.
+
+    With ``keeps_names`` an emulator has a program's path and then its argv[0] (the flag P).
+    """
     found = []
     for entry in _entries_below(pid):
         with suppress(OSError, IndexError):
@@ -199,9 +207,9 @@ def processes_below(pid: int) -> tuple[Process, ...]:
             with open(f"/proc/{entry}/comm", encoding="utf-8", errors="surrogateescape") as file:
                 name = file.read().rstrip("\n")
             if not name.startswith("xbuild-"):
-                emulator = os.path.basename(argv[0]) if len(argv) > 2 else ""
-                if emulator.startswith("qemu-"):
-                    words = argv[2:]  # flag P: the program's path is in between
+                emulator = os.path.basename(argv[0]) if len(argv) > 1 + keeps_names else ""
+                if emulator.startswith("qemu-") or emulator.endswith(BINFMT_P_SUFFIX):
+                    words = argv[2:] if keeps_names else argv[1:]
                 else:
                     words, emulator = argv or (name,), ""
                 state, call = _fields(entry)[0], _call(entry)
