@@ -12,14 +12,19 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from tests.bootstrap_archive import readable_keyring
 from tests.crafted import make_tar
 from tests.integration.test_create_tarball import create, write
+from tests.openpgp import Signer
 from tests.runs import Kind, Runner
 from tests.users import User
 from xbuild.record import HostPath
 
 NewPlace = Callable[[User], HostPath]
 MANY = 2000
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
+LEFT = {number: (".tree.xbuild-create",) if number == signal.SIGKILL else () for number in SIGNALS}
 PATIENCE_S = 60.0
 
 
@@ -66,7 +71,7 @@ def users_of(place: HostPath) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["root", "range"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_interrupted(
     kind: Kind,
     number: signal.Signals,
@@ -79,10 +84,9 @@ def test_interrupted(
     source = write(place, "a.tar", large)
     with under_way(runner, place, source) as process:
         process.send_signal(number)
-        assert process.wait(PATIENCE_S) == (130 if number == signal.SIGINT else -9)
+        assert process.wait(PATIENCE_S) == STATUS[number]
     wait_for(lambda: not users_of(place))
-    left = {"a.tar"} if number == signal.SIGINT else {"a.tar", ".tree.xbuild-create"}
-    assert set(os.listdir(place)) == left
+    assert set(os.listdir(place)) == {"a.tar", *LEFT[number]}
     done = create(runner, f"{place}/tree", source)
     assert done.returncode == 0, done.stderr
     assert set(os.listdir(place)) == {"a.tar", "tree"}
@@ -111,8 +115,10 @@ def silent() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("source", "options"),
     [
-        ("debian:bookworm", ("--mirror", "http://SILENT/debian")),
-        ("docker://SILENT/image", ()),
+        ("debian:bookworm", ("--mirror", "http://SILENT/debian", "--arch", "arm64")),
+        ("docker://SILENT/image", ("--arch", "arm64")),
+        ("http://SILENT/tree.tar.gz", ("--sha256", "0" * 64)),
+        ("stage3:arm64-openrc", ("--mirror", "http://SILENT", "--keyring", "KEYRING")),
     ],
 )
 def test_interrupted_while_others_work(
@@ -120,24 +126,37 @@ def test_interrupted_while_others_work(
     options: tuple[str, ...],
     number: signal.Signals,
     silent: str,
+    keys: Signer,
     ranged: Runner,
     new_place: NewPlace,
 ) -> None:
-    """mmdebstrap and skopeo end with it, and nothing is tried again."""
+    """A download, mmdebstrap and skopeo end with it, and nothing is tried again."""
     place = new_place(ranged.user)
-    words = [text.replace("SILENT", silent) for text in ("--from", source, *options)]
-    argv = ranged.user.argv([*ranged.xbuild, "create", f"{place}/tree", *words, "--arch", "arm64"])
+    own = HostPath(f"{place}/own")
+    os.mkdir(own)
+    os.chown(own, ranged.user.uid, ranged.user.gid)
+    keyring = readable_keyring(keys, "good", place)
+    words = [
+        text.replace("SILENT", silent).replace("KEYRING", keyring)
+        for text in ("--from", source, *options)
+    ]
     with subprocess.Popen(
-        argv, stderr=subprocess.DEVNULL, env=ranged.user.environment(), cwd=place
+        ranged.user.argv([*ranged.xbuild, "create", f"{own}/tree", *words]),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ranged.user.environment(XDG_CACHE_HOME=f"{place}/cache"),
+        cwd=place,
     ) as process:
-        wait_for(lambda: has_connection(silent))
+        wait_for(lambda: has_connection(silent) or process.poll() is not None)
         process.send_signal(number)
-        status = process.wait(PATIENCE_S)
-    assert status == {signal.SIGINT: 130, signal.SIGKILL: -9}.get(number, status)
-    assert status != 0
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == STATUS[number], said
+    assert "trying again" not in said
+    is_told = f"note: interrupted: {own}/tree is not made, and nothing of it is left\n" in said
+    assert is_told == (number != signal.SIGKILL)
     wait_for(lambda: not has_connection(silent))
-    wait_for(lambda: not users_of(place))
-    assert set(os.listdir(place)) <= ({".tree.xbuild-create"} if number != signal.SIGINT else set())
+    wait_for(lambda: not users_of(own))
+    assert set(os.listdir(own)) == set(LEFT[number])
 
 
 def has_connection(server: str) -> bool:

@@ -9,18 +9,26 @@ from typing import Literal
 
 import click
 
+from xbuild.cli.interruption import Interrupted, signals_raised
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
 from xbuild.cli.settings import read_seconds, settings_beside
 from xbuild.cli.sizes import SizeType, size_in_words
 from xbuild.cli.stages import Stages
-from xbuild.errors import NotARootfs, SourceError, UsageError, XbuildError
+from xbuild.errors import EXIT_SIGNAL_BASE, NotARootfs, SourceError, UsageError, XbuildError
 from xbuild.image.build import LAYOUTS, Design, Layout, build_image
 from xbuild.image.recognise import is_image
-from xbuild.record import HostPath, replace
+from xbuild.record import HostPath, Record, replace
 from xbuild.sandbox.mapping import identities_of_new_tree
 from xbuild.source.create import Made, Work, make_tree
-from xbuild.source.kinds import FORMS, VARIANTS, Options, is_archive_name, parse_source
+from xbuild.source.kinds import (
+    FORMS,
+    VARIANTS,
+    Options,
+    Source,
+    is_archive_name,
+    parse_source,
+)
 from xbuild.source.pack import compression_for, pack_tree
 from xbuild.source.place import place_beside, settle
 from xbuild.source.unpack import SIZE_LIMIT
@@ -28,6 +36,17 @@ from xbuild.tree.survey import survey
 
 Form = Literal["directory", "archive", "image"]
 _IMAGE_ENDING = ".img"
+
+
+class _Order(Record):
+    """What is to be made of what; ``layout`` and ``size`` (None: what it needs) are an image's."""
+
+    source: Source
+    place: HostPath
+    form: Form
+    size_limit: int
+    layout: Layout
+    size: int | None
 
 
 @click.command(
@@ -91,26 +110,39 @@ def command(
     source = parse_source(origin, Options(stall_s=stall_s, include=include, **said))
     place = HostPath(os.path.realpath(on_host(target)))
     form = form_of(place, has_image_options=size is not None or layout is not None)
-    identities = identities_of_new_tree()
-    with place_beside(place, identities.outer) as beside:
-        tree = HostPath(f"{beside}/tree")
-        with Stages() as stages:
-            made = make_tree(source, tree, Work(identities, size_limit, stages.show))
-            result, notes = tree, made.notes
-            if form == "archive":
-                result = HostPath(f"{beside}/archive")
-                stages.show(f"packing {os.path.basename(place)}", None)
-                notes += pack_tree(tree, result, compression_for(place), identities, name=place)
-            elif form == "image":
-                result = HostPath(f"{beside}/image")
-                stages.show(f"building {os.path.basename(place)}", None)
-                design = Design(layout or LAYOUTS[0], size, _arch_of(tree))
-                notes += build_image(tree, result, design, identities)
-        made = replace(made, notes=notes, settings="" if form == "archive" else made.settings)
-        with _settings_beside(place, made):
-            settle(result, place)
+    order = _Order(source, place, form, size_limit, layout or LAYOUTS[0], size)
+    try:
+        with signals_raised():
+            made = _make(order)
+    except Interrupted as stop:
+        note(f"interrupted: {place} is not made, and nothing of it is left")
+        return EXIT_SIGNAL_BASE + stop.number
     _tell(place, made)
     return 0
+
+
+def _make(order: _Order) -> Made:
+    identities = identities_of_new_tree()
+    with place_beside(order.place, identities.outer) as beside:
+        tree, name = HostPath(f"{beside}/tree"), os.path.basename(order.place)
+        with Stages() as stages:
+            made = make_tree(order.source, tree, Work(identities, order.size_limit, stages.show))
+            result, notes = tree, made.notes
+            if order.form == "archive":
+                result = HostPath(f"{beside}/archive")
+                stages.show(f"packing {name}", None)
+                compression = compression_for(order.place)
+                notes += pack_tree(tree, result, compression, identities, name=order.place)
+            elif order.form == "image":
+                result = HostPath(f"{beside}/image")
+                stages.show(f"building {name}", None)
+                design = Design(order.layout, order.size, _arch_of(tree))
+                notes += build_image(tree, result, design, identities)
+        settings = "" if order.form == "archive" else made.settings
+        made = replace(made, notes=notes, settings=settings)
+        with _settings_beside(order.place, made):
+            settle(result, order.place)
+    return made
 
 
 def form_of(target: str, *, has_image_options: bool) -> Form:

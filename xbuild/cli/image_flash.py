@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import click
 
+from xbuild.cli.interruption import Interrupted, signals_raised
 from xbuild.cli.output import note, visible
 from xbuild.cli.progress import ProgressLine
 from xbuild.cli.sizes import size_in_words
@@ -24,13 +22,6 @@ _PHASES = {
     "rewrite": "rewriting",
     "finish": "finishing",
 }
-
-
-class _Interrupted(BaseException):
-    """A signal came; no Exception, so that nothing on the way takes it for a failure."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,9 +43,9 @@ def command(image: str, device: str, yes: bool, force: bool, no_verify: bool) ->
         return 1
     bar = ProgressLine()
     try:
-        with _signals_raised(), bar:
+        with signals_raised(), bar:
             done = flash_image(proposal, verify=not no_verify, report=lambda p: _show(bar, p))
-    except _Interrupted as stop:
+    except Interrupted as stop:
         _say_interrupted(proposal, has_begun=bool(bar.phase))
         return EXIT_SIGNAL_BASE + stop.number
     except ImageError as error:
@@ -93,22 +84,6 @@ def _is_agreed(proposal: Proposal) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise DeviceRefused("Nobody can be asked here, as this is no terminal", "--yes, if sure")
     return click.confirm(f"Write to {proposal.device.path} and lose what is on it?", err=True)
-
-
-@contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end what is going on, cleanly."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise _Interrupted(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show(bar: ProgressLine, progress: Progress) -> None:

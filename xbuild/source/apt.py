@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from xbuild.errors import MirrorUnavailable, PackageUnavailable, SourceError
@@ -200,14 +200,23 @@ def _run(
         errors="replace",
     ) as process:
         assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            if progress and line.startswith("dlstatus:"):
-                _, _, percent, text = line.rstrip().split(":", 3)
-                progress(text, float(percent) / 100)
-            else:
-                lines.append(line)
+        try:
+            lines = _heard(process.stdout, progress)
+        except BaseException:
+            process.terminate()
+            raise
     return process.returncode, "".join(lines)
+
+
+def _heard(output: Iterable[str], progress: Progress | None) -> list[str]:
+    lines = []
+    for line in output:
+        if progress and line.startswith("dlstatus:"):
+            _, _, percent, text = line.rstrip().split(":", 3)
+            progress(text, float(percent) / 100)
+        else:
+            lines.append(line)
+    return lines
 
 
 def explain_output(

@@ -242,10 +242,11 @@ def _run(request: Request, suite: Suite, stages: _Stages) -> tuple[int, bytes]:
     tap = Tap(kept_bytes=_SAID_BYTES, passes_on=False)
     tap.add(stages)
     status = TappedContainer(plan, tap).run()
-    if status == EXIT_SIGNAL_BASE + signal.SIGINT:
-        raise KeyboardInterrupt
     if status > EXIT_SIGNAL_BASE:
-        name = signal.Signals(status - EXIT_SIGNAL_BASE).name
+        number = status - EXIT_SIGNAL_BASE
+        name = signal.Signals(number).name
+        if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)  # it was ours: the container got it from here
         raise SourceError(f"Making {suite.name} was ended by {name}", "start it again")
     return status, tap.tail()
 

@@ -67,7 +67,10 @@ def settle(made: HostPath, target: HostPath) -> None:
 
 def already_there(target: HostPath) -> SourceError:
     """Return the error for a target that exists."""
-    return SourceError(f"{target} exists already", "remove it first, or name another")
+    hint = "remove it first, or name another"
+    if os.path.ismount(target):
+        hint = "it is a mount point: name a directory in it, which does not exist yet"
+    return SourceError(f"{target} exists already", hint)
 
 
 def _rename_new(made: HostPath, target: HostPath) -> None:
