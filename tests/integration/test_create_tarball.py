@@ -283,6 +283,35 @@ def test_a_target_that_exists(single: Runner, new_place: NewPlace) -> None:
     assert f"Cannot make {place}/nowhere/tree: No such file or directory" in done.stderr
 
 
+def test_a_target_below_a_link(single: Runner, new_place: NewPlace) -> None:
+    """It is made where the link leads; one that leads to what exists is refused."""
+    place = new_place(single.user)
+    source = write(place, "a.tar", SMALL)
+    single.user.run(["mkdir", "real"], cwd=place)
+    for name, leads_to in (("link", "real"), ("new", "real/second"), ("old", "real/first")):
+        os.symlink(leads_to, f"{place}/{name}")
+    for target, made in (("link/first", "first"), ("new", "second")):
+        done = create(single, f"{place}/{target}", source)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{place}/real/{made}: aarch64\n"
+    done = create(single, f"{place}/old", source)
+    assert f"{place}/real/first exists already" in done.stderr
+    assert set(os.listdir(f"{place}/real")) == {"first", "second"}
+    assert os.readlink(f"{place}/new") == "real/second"
+
+
+def test_a_target_that_is_a_mount_point(root: Runner, new_place: NewPlace) -> None:
+    place = new_place(root.user)
+    source = write(place, "a.tar", SMALL)
+    os.mkdir(f"{place}/disk")
+    script = 'mount -t tmpfs none "$1" && shift && "$@"'
+    for target, status in (("disk", 125), ("disk/tree", 0)):
+        command = (*root.xbuild, "create", f"{place}/{target}", "--from", source)
+        done = root.user.run(["unshare", "-m", "sh", "-c", script, "sh", f"{place}/disk", *command])
+        assert done.returncode == status, done.stderr
+        assert ("it is a mount point: name a directory in it" in done.stderr) == (status != 0)
+
+
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [

@@ -49,6 +49,8 @@ def test_tree_of_a_named_mirror(
     )
     mirror = f"{site.url}{place}"
     options = ("--mirror", mirror, "--keyring", maker.keyring, "--include", "greeter")
+    planned = maker.create("--arch", "arm64", *ESSENTIAL, *options, "--dry-run")
+    assert (planned.returncode, planned.stderr, site.asked) == (0, "", [])
     done = maker.create("--arch", "arm64", *ESSENTIAL, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{maker.tree}: arm64, ")
@@ -57,6 +59,8 @@ def test_tree_of_a_named_mirror(
         f"deb {mirror} {CODENAME}-updates {COMPONENTS}",
         f"deb {mirror} {CODENAME}-security {COMPONENTS}",
     ]
+    sources = [line for line in planned.stdout.splitlines() if line.startswith("source")]
+    assert [line.partition(" ")[2].strip() for line in sources] == maker.sources()
     script = """
         dpkg-query -W -f '${Package} ${db:Status-Status}\\n' | grep -vc ' installed$'
         cat /srv/greeter; dpkg --print-architecture"""

@@ -24,18 +24,29 @@ from xbuild.source.create import Made, Work, make_tree
 from xbuild.source.kinds import (
     FORMS,
     VARIANTS,
+    Minirootfs,
     Options,
     Source,
+    Stage3,
+    TarballFile,
+    TarballUrl,
     is_archive_name,
     parse_source,
 )
 from xbuild.source.pack import compression_for, pack_tree
-from xbuild.source.place import place_beside, settle
+from xbuild.source.place import place_beside, require_free, settle
+from xbuild.source.preview import preview
 from xbuild.source.unpack import SIZE_LIMIT
 from xbuild.tree.survey import survey
 
 Form = Literal["directory", "archive", "image"]
 _IMAGE_ENDING = ".img"
+_ROOT_OWNERS = "as they are there, and device nodes, too"
+_OWNERS = {
+    "nested": "as they are there, as far as the ids go that root has here; no device nodes",
+    "subordinate": "as they are there, shifted into your subordinate ids; no device nodes",
+    "single": "you alone, who have no subordinate ids (xbuild doctor); no device nodes",
+}
 
 
 class _Order(Record):
@@ -90,6 +101,7 @@ class _Order(Record):
     help=f"Stop an archive that unpacks to more [{SIZE_LIMIT >> 30}G].",
 )
 @click.option("--size", type=SizeType(), metavar="SIZE", help="Of an image [what it needs].")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="Of an image: its partitions [gpt].")
 def command(
     target: str,
@@ -99,6 +111,7 @@ def command(
     include: tuple[str, ...],
     stall_timeout: str | None,
     size_limit: int,
+    dry_run: bool,
     **said: str | None,
 ) -> int:
     """Make TARGET a root filesystem: a directory, an archive (.tar.zst) or an image (.img).
@@ -111,6 +124,9 @@ def command(
     place = HostPath(os.path.realpath(on_host(target)))
     form = form_of(place, has_image_options=size is not None or layout is not None)
     order = _Order(source, place, form, size_limit, layout or LAYOUTS[0], size)
+    if dry_run:
+        _show_plan(order)
+        return 0
     try:
         with signals_raised():
             made = _make(order)
@@ -119,6 +135,27 @@ def command(
         return EXIT_SIGNAL_BASE + stop.number
     _tell(place, made)
     return 0
+
+
+def _show_plan(order: _Order) -> None:
+    """Say what _make() is going to do. Raises what that raises before it does anything."""
+    identities = identities_of_new_tree()
+    require_free(order.place)
+    directory = HostPath(os.path.dirname(order.place))
+    lines = [*preview(order.source, directory, identities)]
+    if isinstance(order.source, (TarballFile, TarballUrl, Stage3, Minirootfs)):
+        lines.append(("limit", f"{size_in_words(order.size_limit)} unpacked, and the room there"))
+    lines.append(("owners", _OWNERS.get(identities.kind, _ROOT_OWNERS)))
+    lines.append(("make", f"{order.place}: {_form_in_words(order)}, whole or not at all"))
+    for about, text in lines:
+        click.echo(visible(f"{about:<9} {text}"))
+
+
+def _form_in_words(order: _Order) -> str:
+    if order.form != "image":
+        return f"a{'n archive' if order.form == 'archive' else ' directory'}"
+    size = "what the tree needs and some more" if order.size is None else size_in_words(order.size)
+    return f"an image with the layout {order.layout}, of {size}"
 
 
 def _make(order: _Order) -> Made:

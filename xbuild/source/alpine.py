@@ -7,6 +7,7 @@ digests, and is not signed; ``ARCHIVE.asc`` is a detached signature of the archi
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import re
 from collections.abc import Iterator
 
@@ -82,15 +83,11 @@ def fetched_minirootfs(
 
     Raises SignatureRefused, WrongDigest, DownloadFailed, SourceError.
     """
-    if keyring is not None:
-        require_keyring(keyring, _KEYRING_HINT)
-    elif not sha256:
-        raise SignatureRefused(
-            "Cannot check Alpine's signature: no keyring was named", _KEYRING_HINT
-        )
-    base = f"{with_scheme(mirror).rstrip('/')}/{branch}/releases/{architecture}"
-    progress(f"reading {base}/latest-releases.yaml", None)
-    text = _read(f"{base}/latest-releases.yaml", patience, progress).decode("utf-8", "replace")
+    require_check(keyring, sha256)
+    listed = list_of(branch, architecture, mirror)
+    base = posixpath.dirname(listed)
+    progress(f"reading {listed}", None)
+    text = _read(listed, patience, progress).decode("utf-8", "replace")
     release = parse_releases(text, architecture)
     url = f"{base}/{release.file}"
     signature = b"" if keyring is None else _read(f"{url}.asc", patience, progress)
@@ -100,6 +97,22 @@ def fetched_minirootfs(
             made = verify_file(found.path, signature, keyring, what=url)
             progress(f"{release.file} is signed by {made.signer} ({made.fingerprint})", None)
         yield found
+
+
+def require_check(keyring: HostPath | None, sha256: str) -> None:
+    """Raise SignatureRefused where an archive could not be checked."""
+    if keyring is not None:
+        require_keyring(keyring, _KEYRING_HINT)
+    elif not sha256:
+        raise SignatureRefused(
+            "Cannot check Alpine's signature: no keyring was named", _KEYRING_HINT
+        )
+
+
+def list_of(branch: str, architecture: str, mirror: str) -> str:
+    """Return the URL of the list of a branch's archives."""
+    base = f"{with_scheme(mirror).rstrip('/')}/{branch}/releases/{architecture}"
+    return f"{base}/latest-releases.yaml"
 
 
 def parse_releases(text: str, architecture: str) -> Release:

@@ -72,22 +72,29 @@ def bootstrap(suite: Suite, place: HostPath, progress: Progress) -> tuple[str, .
     Where a mirror is out of step with itself, or fails, another or the same is tried again. Raises
     MirrorUnavailable, PackageUnavailable, SourceError, HostUnable.
     """
-    if shutil.which("mmdebstrap") is None:
-        raise HostUnable(
-            f"Cannot make {suite.name}: mmdebstrap is not installed", package_command("mmdebstrap")
-        )
-
-    if not has_room(place):
-        raise SourceError(
-            f"Cannot make {suite.name}: less than {RESERVE >> 20} MiB are left in"
-            f" {os.path.dirname(place)}",
-            MORE_ROOM,
-        )
+    mirrors = mirrors_for(suite, HostPath(os.path.dirname(place)))
 
     def attempt(mirror: Mirror) -> tuple[str, ...]:
         return _attempt(suite, mirror, place, progress)
 
-    return persist(_mirrors(suite), attempt, progress)
+    return persist(mirrors, attempt, progress)
+
+
+def mirrors_for(suite: Suite, directory: HostPath) -> tuple[Mirror, ...]:
+    """Return the mirrors to try for a tree in ``directory``.
+
+    Raises what is wrong before anything is done: MirrorUnavailable, SourceError, HostUnable.
+    """
+    if shutil.which("mmdebstrap") is None:
+        raise HostUnable(
+            f"Cannot make {suite.name}: mmdebstrap is not installed", package_command("mmdebstrap")
+        )
+    if not has_room(directory):
+        raise SourceError(
+            f"Cannot make {suite.name}: less than {RESERVE >> 20} MiB are left in {directory}",
+            MORE_ROOM,
+        )
+    return _mirrors(suite)
 
 
 def _mirrors(suite: Suite) -> tuple[Mirror, ...]:
@@ -110,9 +117,9 @@ def _attempt(suite: Suite, mirror: Mirror, place: HostPath, progress: Progress) 
     _write(f"{place}/{_SETTINGS}", host_settings())
     # Keys that were named are for making the tree: in it, they would be at no such path.
     kept = mirror.keyring if mirror.keyring in (ubuntu.KEYRING, *KEYRINGS) else ""
-    _write(f"{place}/{_SOURCES}", "\n".join((*_sources(suite, mirror, kept), "")))
+    _write(f"{place}/{_SOURCES}", "\n".join((*sources_of(suite, mirror, kept), "")))
     keyring = _copy_keyring(mirror.keyring, place)
-    command = _command(suite, _sources(suite, mirror, keyring))
+    command = _command(suite, sources_of(suite, mirror, keyring))
     stages = _Stages(suite, progress)
     status, said = _run(_request(command, place), suite, stages)
     text = said.decode("utf-8", "replace")
@@ -170,7 +177,7 @@ def _copy_keyring(keyring: HostPath, place: HostPath) -> str:
     return f"{_INSIDE}/{name}"
 
 
-def _sources(suite: Suite, mirror: Mirror, keyring: str) -> tuple[str, ...]:
+def sources_of(suite: Suite, mirror: Mirror, keyring: str) -> tuple[str, ...]:
     """Return the lines of sources.list(5), with the path of a keyring unless that is ""."""
     signed_by = f"[signed-by={keyring}] " if keyring else ""
     if suite.distribution == "ubuntu":

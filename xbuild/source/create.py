@@ -73,7 +73,7 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
             ) as found:
                 made = unpack_to(found.path, tree, work, found.name)
         case Suite():
-            _require_range(source, work)
+            require_range(source, work.identities)
             made = Made(bootstrap(source, HostPath(os.path.dirname(tree)), work.progress))
         case OciRegistry() | OciArchive() | OciLayout():
             made = _image(source, tree, work)
@@ -113,8 +113,9 @@ def _image(source: OciSource, tree: HostPath, work: Work) -> Made:
     return Made((*notes, *_lacks(work, left_out)), settings)
 
 
-def _require_range(source: Suite, work: Work) -> None:
-    if work.identities.kind == "single":
+def require_range(source: Suite, identities: Identities) -> None:
+    """Raise HostUnable unless packages' files can have the users that they belong to."""
+    if identities.kind == "single":
         raise HostUnable(
             f"Cannot make {source.name}: its packages have files of several users, and you have one"
             " user id",

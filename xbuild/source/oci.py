@@ -56,6 +56,14 @@ _REFUSED = ("unauthorized", "denied", "authentication required")
 _WRONG = ("Digest did not match", "does not match", "unexpected digest")
 
 
+def require_skopeo(source: OciSource) -> None:
+    """Raise HostUnable where it is not installed."""
+    if shutil.which("skopeo") is None:
+        raise HostUnable(
+            f"Cannot get {source.name}: skopeo is not installed", package_command("skopeo")
+        )
+
+
 def fetch_image(
     source: OciSource, place: HostPath, identities: Identities, progress: Progress
 ) -> HostPath:
@@ -63,10 +71,7 @@ def fetch_image(
 
     Raises SourceError, DownloadFailed, WrongDigest, HostUnable.
     """
-    if shutil.which("skopeo") is None:
-        raise HostUnable(
-            f"Cannot get {source.name}: skopeo is not installed", package_command("skopeo")
-        )
+    require_skopeo(source)
     layout = HostPath(f"{place}/oci")
     origin = _origin(source, place, identities, progress)
     progress(f"getting {source.name} for {source.platform}", None)

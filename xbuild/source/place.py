@@ -33,8 +33,7 @@ def place_beside(target: HostPath, outer: IdMap | None) -> Iterator[HostPath]:
     ``outer`` are the ids of what is made there, as whose root it can be removed. Raises
     SourceError where ``target`` exists, is being made by another, or cannot be made there.
     """
-    if os.path.lexists(target):
-        raise already_there(target)
+    require_free(target)
     parent, name = os.path.split(target)
     place = HostPath(f"{parent}/.{name}{_SUFFIX}")
     try:
@@ -48,10 +47,7 @@ def place_beside(target: HostPath, outer: IdMap | None) -> Iterator[HostPath]:
     except OSError as error:
         if error.filename != place:
             raise
-        raise SourceError(
-            f"Cannot make {target}: {error.strerror} at {place}",
-            "it is made beside its place: is the directory above there, and writable?",
-        ) from error
+        raise _cannot_make(target, error.strerror or "") from error
 
 
 def settle(made: HostPath, target: HostPath) -> None:
@@ -63,6 +59,25 @@ def settle(made: HostPath, target: HostPath) -> None:
         except FileExistsError as error:
             raise already_there(target) from error
         os.fsync(parent)
+
+
+def require_free(target: HostPath) -> None:
+    """Raise SourceError where ``target`` exists, or the directory above does not let it be made."""
+    if os.path.lexists(target):
+        raise already_there(target)
+    parent = os.path.dirname(target)
+    if not os.path.isdir(parent):
+        raise _cannot_make(target, os.strerror(errno.ENOENT))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        is_read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
+        raise _cannot_make(target, os.strerror(errno.EROFS if is_read_only else errno.EACCES))
+
+
+def _cannot_make(target: HostPath, reason: str) -> SourceError:
+    return SourceError(
+        f"Cannot make {target}: {reason}",
+        f"it is made beside its place: is {os.path.dirname(target)} there, and writable?",
+    )
 
 
 def already_there(target: HostPath) -> SourceError:

@@ -74,12 +74,9 @@ def fetched_stage3(
 
     Raises UsageError for what is no variant, SignatureRefused, WrongDigest, DownloadFailed.
     """
-    require_keyring(keyring, _KEYRING_HINT)
-    base = f"{with_scheme(mirror).rstrip('/')}/releases/{release_directory(variant)}/autobuilds"
-    latest = _read_latest(
-        f"{base}/latest-stage3-{variant}.txt", variant, keyring, patience, progress
-    )
-    url = f"{base}/{latest.path}"
+    listed = list_of(variant, mirror, keyring)
+    latest = _read_latest(listed, variant, keyring, patience, progress)
+    url = f"{posixpath.dirname(listed)}/{latest.path}"
     digest = _read_digest(url, keyring, patience, progress)
     signature = _read_optional(f"{url}.asc", patience, progress)
     if not digest and not signature:
@@ -92,6 +89,13 @@ def fetched_stage3(
         if signature:
             _tell(verify_file(found.path, signature, keyring, what=url), wanted.name, progress)
         yield found
+
+
+def list_of(variant: str, mirror: str, keyring: HostPath) -> str:
+    """Return the URL of a variant's list. Raises UsageError, and SignatureRefused without keys."""
+    require_keyring(keyring, _KEYRING_HINT)
+    base = f"{with_scheme(mirror).rstrip('/')}/releases/{release_directory(variant)}/autobuilds"
+    return f"{base}/latest-stage3-{variant}.txt"
 
 
 def parse_latest(text: str, variant: str) -> Latest:

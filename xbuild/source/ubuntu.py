@@ -66,10 +66,16 @@ def find_archives(architecture: str) -> tuple[str, ...]:
     """Return the archives to try for a new tree of an ``architecture``, Debian's name.
 
     The one that the environment names, or the host's own where it is an Ubuntu, then Ubuntu's.
+    Raises MirrorUnavailable where the environment names none.
     """
     named = _named_mirror()
     uris = (named,) if named else (*_of_host(), _CENTRAL_ARCHIVE)
-    return tuple(dict.fromkeys(each for uri in uris for each in archives_for(uri, architecture)))
+    found = dict.fromkeys(each for uri in uris for each in archives_for(uri, architecture))
+    if not found:
+        raise MirrorUnavailable(
+            f"{MIRROR_VARIABLE} names no archive: {named}", "such as http://mirror.example/ubuntu"
+        )
+    return tuple(found)
 
 
 def sources_of(uri: str, codename: str) -> tuple[Source, ...]:

@@ -201,6 +201,9 @@ def test_new_trees_are_of_the_host_s_mirror_first(
     )
     monkeypatch.setenv(ubuntu.MIRROR_VARIABLE, "http://mine.example/pub/ubuntu-ports/")
     assert find_archives("amd64") == ("http://mine.example/pub/ubuntu",)
+    monkeypatch.setenv(ubuntu.MIRROR_VARIABLE, "mine.example")
+    with pytest.raises(MirrorUnavailable, match="XBUILD_UBUNTU_MIRROR names no archive"):
+        find_archives("amd64")
 
 
 @pytest.mark.parametrize(
