@@ -125,6 +125,23 @@ def test_image_of_a_registry(
     assert beside == {"tree", "tree.xbuild.toml"}
 
 
+def test_where_root_keeps_credentials_to_itself(
+    ranged: Runner, server: str, new_place: NewPlace, need_root: None
+) -> None:
+    """As once root ran podman: an ordinary user without a session has none there, and goes on."""
+    tree = f"{new_place(ranged.user)}/tree"
+    words = ("create", tree, "--from", f"docker://{server}/test/image", "--arch", "arm64")
+    script = 'mount -t tmpfs -o mode=755 none /run && mkdir -m 700 /run/containers && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *ranged.user.argv([*ranged.xbuild, *words])],
+        env=ranged.user.environment(),
+        cwd=ranged.user.home,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_its_settings_are_the_trees(ranged: Runner, server: str, new_place: NewPlace) -> None:
     tree = f"{new_place(ranged.user)}/tree"
     assert (
