@@ -98,6 +98,30 @@ def test_namespaces_switched_off(single: Runner, kind: str, limit: int, text: st
     assert "hint: as " in done.stderr
 
 
+BUBBLEWRAP = (
+    "--unshare-user --unshare-pid --bind / / --dev /dev --proc /proc",
+    "--unshare-all --ro-bind / / --dev /dev --proc /proc --tmpfs /run",
+    "--unshare-user --bind / / --dev /dev --cap-drop ALL",
+)
+
+
+@pytest.mark.parametrize("how", BUBBLEWRAP)
+def test_in_a_container_of_bubblewrap(ranged: Runner, how: str) -> None:
+    """It sets no_new_privs, so that newuidmap gains nothing there."""
+    command = ranged.argv("--profile", "ci", ranged.tree("arm64"), "uname", "-m")
+    done = ranged.user.run(["bwrap", *how.split(), *command])
+    assert done.stdout == "aarch64\n", done.stderr
+    assert any("one user id only (newuidmap gains nothing here" in note for note in notes(done))
+
+
+def test_in_one_that_allows_no_more_user_namespaces(ranged: Runner) -> None:
+    how = "--unshare-user --bind / / --dev /dev --disable-userns"
+    command = ranged.argv(ranged.tree("arm64"), "true")
+    done = ranged.user.run(["bwrap", *how.split(), *command])
+    assert (done.returncode, "namespaces are used up, here or" in done.stderr) == (125, True)
+    assert "hint: as the host's root: sysctl user.max_user_namespaces=15000" in done.stderr
+
+
 def test_root_of_an_outer_user_namespace(runner: Runner) -> None:
     done = runner.user.run(["unshare", "-Ur", *runner.argv(runner.tree("arm64"), "uname", "-m")])
     assert done.stdout == "aarch64\n", done.stderr
