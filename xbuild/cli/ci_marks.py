@@ -58,12 +58,13 @@ def opening(service: Service, title: str, now: int, token: str) -> str:
     """Return what is written before a run's output.
 
     GitHub obeys no command between the two lines with ``token``, which the output must not know.
+    GitLab's section ends where one of its name does.
     """
     match service:
         case "github":
             return f"::group::{_github_text(visible(title))}\n::stop-commands::{token}\n"
         case "gitlab":
-            return f"\033[0Ksection_start:{now}:{_SECTION}\r\033[0K{visible(title)}\n"
+            return f"\033[0Ksection_start:{now}:{_SECTION}_{token}\r\033[0K{visible(title)}\n"
         case _:
             return ""
 
@@ -75,7 +76,7 @@ def closing(service: Service, now: int, last: bytes, token: str) -> str:
         case "github":
             return f"{line}::{token}::\n::endgroup::\n"
         case "gitlab":
-            return f"{line}\033[0Ksection_end:{now}:{_SECTION}\r\033[0K\n"
+            return f"{line}\033[0Ksection_end:{now}:{_SECTION}_{token}\r\033[0K\n"
         case _:
             return ""
 

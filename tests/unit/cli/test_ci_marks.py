@@ -43,10 +43,10 @@ def test_github_groups() -> None:
 
 
 def test_gitlab_sections() -> None:
-    opened = ci_marks.opening("gitlab", "run", 7, "")
-    assert opened == "\033[0Ksection_start:7:xbuild_run\r\033[0Krun\n"
-    closed = ci_marks.closing("gitlab", 9, b"x\n", "")
-    assert closed == "\033[0Ksection_end:9:xbuild_run\r\033[0K\n"
+    opened = ci_marks.opening("gitlab", "run", 7, "t")
+    assert opened == "\033[0Ksection_start:7:xbuild_run_t\r\033[0Krun\n"
+    closed = ci_marks.closing("gitlab", 9, b"x\n", "t")
+    assert closed == "\033[0Ksection_end:9:xbuild_run_t\r\033[0K\n"
 
 
 def test_plain_has_none() -> None:
