@@ -1,22 +1,24 @@
-"""Command lines of xbuild that documents show, parsed by the real parsers."""
+"""Command lines of xbuild that documents show: parsed by the real parsers, and typed."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from tests.installation import CHECKOUT
+from tests.runs import Runner
 from xbuild.cli import options
 from xbuild.cli.exec import EXEC_OPTIONS
 from xbuild.cli.group import xbuild
 from xbuild.cli.manual import walk_commands
 from xbuild.cli.start import START_OPTIONS
-from xbuild.record import Record
+from xbuild.record import HostPath, Record
 
 DOCUMENTS = (Path(CHECKOUT) / "README.md", *sorted((Path(CHECKOUT) / "docs").glob("*.md")))
 COMMANDS = {" ".join(path[1:]): command for path, command in walk_commands(xbuild)}
@@ -48,6 +50,33 @@ class Shown(Record):
 
     def __str__(self) -> str:
         return f"{self.document}: xbuild {shlex.join(self.words)}"
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """Return the fenced blocks of a kind, "" for those without."""
+    return [found["body"] for found in _FENCE.finditer(text) if found["kind"] == kind]
+
+
+def commands(text: str) -> list[str]:
+    """Return what is typed in a text's console blocks, line by line."""
+    lines = (line for block in blocks(text, "console") for line in block.splitlines())
+    return [line[2:] for line in lines if line.startswith("$ ")]
+
+
+def make_home(runner: Runner, place: HostPath) -> None:
+    """Put xbuild on the PATH that ``type_line`` has there."""
+    program = Path(place, "bin/xbuild")
+    program.parent.mkdir()
+    program.symlink_to(runner.xbuild[0])
+
+
+def type_line(
+    runner: Runner, home: HostPath, line: str, *, cwd: str, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """Have a shell do what is printed, in a home directory that ``make_home`` made one."""
+    environment = runner.user.environment()
+    environment |= {"HOME": home, "PATH": f"{home}/bin:{environment['PATH']}"}
+    return runner.user.run(["bash", "-c", line], env=environment, cwd=cwd, timeout_s=timeout_s)
 
 
 def shown_commands(document: Path) -> Iterator[Shown]:

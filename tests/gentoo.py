@@ -18,6 +18,9 @@ PACKAGES = ("python3", "bzip2", "xz-utils", "zstd", "mount", "util-linux")
 CHOST = "armv7a-unknown-linux-gnueabihf"
 REPOSITORY = "var/db/repos/gentoo"
 PROFILE = "default/linux/arm/23.0/armv7a"
+CHOSTS = {PROFILE: CHOST, "default/linux/arm64/23.0": "aarch64-unknown-linux-gnu"}
+"""By profile."""
+
 MAKE_CONF = f"""\
 COMMON_FLAGS="-O2 -pipe -march=armv7-a -mfpu=vfpv3-d16"
 CFLAGS="${{COMMON_FLAGS}}"
@@ -26,8 +29,8 @@ CHOST="{CHOST}"
 MAKEOPTS="-j99"
 """
 _MAKE_DEFAULTS = """\
-ARCH="arm"
-ACCEPT_KEYWORDS="arm"
+ARCH="{0}"
+ACCEPT_KEYWORDS="{0}"
 USERLAND="GNU"
 KERNEL="linux"
 ELIBC="glibc"
@@ -38,7 +41,7 @@ DESCRIPTION="says hello"
 HOMEPAGE="https://example.org"
 LICENSE="MIT"
 SLOT="0"
-KEYWORDS="arm"
+KEYWORDS="arm arm64"
 S="${WORKDIR}"
 src_unpack() { :; }
 src_compile() {
@@ -56,7 +59,7 @@ def lay_out(tree: HostPath, make_conf: str = MAKE_CONF, profile: str = PROFILE) 
     os.symlink(f"../../{REPOSITORY}/profiles/{profile}", f"{tree}/etc/portage/make.profile")
 
 
-def install_portage(tree: HostPath) -> None:
+def install_portage(tree: HostPath, profile: str = PROFILE) -> None:
     """Give a tree with Python Portage, its user, and a repository with app-misc/hello."""
     for file in importlib.metadata.files("portage") or ():
         _install(str(file), HostPath(os.path.abspath(str(file.locate()))), tree)
@@ -69,7 +72,7 @@ def install_portage(tree: HostPath) -> None:
     ):
         with open(f"{tree}/{path}", "a", encoding="utf-8") as file_:
             file_.write(line)
-    _write_repository(f"{tree}/{REPOSITORY}")
+    _write_repository(f"{tree}/{REPOSITORY}", profile)
 
 
 def _install(name: str, source: HostPath, tree: HostPath) -> None:
@@ -84,20 +87,21 @@ def _install(name: str, source: HostPath, tree: HostPath) -> None:
     os.chmod(place, 0o755 if "/portage/bin/" in place else 0o644)
 
 
-def _write_repository(place: str) -> None:
-    profile = f"profiles/{PROFILE}"
+def _write_repository(place: str, name: str) -> None:
+    profile, keyword = f"profiles/{name}", name.split("/")[2]
+    defaults = _MAKE_DEFAULTS.format(keyword)
     files = {
         "profiles/repo_name": "gentoo\n",
         "profiles/categories": "app-misc\nvirtual\n",
         "profiles/eapi": "8\n",
-        "profiles/arch.list": "arm\n",
-        "profiles/profiles.desc": f"arm {PROFILE} stable\n",
-        f"{profile}/make.defaults": f'{_MAKE_DEFAULTS}CHOST="{CHOST}"\n',
+        "profiles/arch.list": f"{keyword}\n",
+        "profiles/profiles.desc": f"{keyword} {name} stable\n",
+        f"{profile}/make.defaults": f'{defaults}CHOST="{CHOSTS[name]}"\n',
         f"{profile}/eapi": "8\n",
         f"{profile}/packages": "",
         "metadata/layout.conf": "masters =\nthin-manifests = true\nsign-manifests = false\n",
         "app-misc/hello/hello-1.0.ebuild": _EBUILD,
         "app-misc/hello/Manifest": "",
     }
-    for name, text in files.items():
-        write_program(f"{place}/{name}", text, 0o644)
+    for path, text in files.items():
+        write_program(f"{place}/{path}", text, 0o644)

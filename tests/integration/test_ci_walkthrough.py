@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documented import blocks, commands, make_home, type_line
 from tests.installation import CHECKOUT
 from tests.oci import registry
 from tests.runs import Runner
@@ -24,21 +25,6 @@ def section(title: str) -> str:
     return DOCUMENT.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def blocks(text: str, kind: str) -> list[str]:
-    """Return the fenced blocks of a kind, "" for those without."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [content for named, content in found if named == kind]
-
-
-def commands(text: str) -> list[str]:
-    return [
-        line[2:]
-        for block in blocks(text, "console")
-        for line in block.splitlines()
-        if line.startswith("$ ")
-    ]
-
-
 @pytest.fixture
 def home(ranged: Runner, fresh_tree: Callable[..., HostPath]) -> Iterator[HostPath]:
     """A home with the project of the document and its tree, instead of what `create` makes."""
@@ -49,9 +35,7 @@ def home(ranged: Runner, fresh_tree: Callable[..., HostPath]) -> Iterator[HostPa
     os.mkdir(f"{place}/project")
     Path(place, "project/bits.c").write_text(source)
     Path(place, "project/Makefile").write_text(makefile)
-    program = Path(place, "bin/xbuild")
-    program.parent.mkdir()
-    program.symlink_to(ranged.xbuild[0])
+    make_home(ranged, place)
     for path in (f"{place}/project", f"{place}/project/bits.c", f"{place}/project/Makefile"):
         os.chown(path, ranged.user.uid, ranged.user.gid)
     yield place
@@ -59,10 +43,7 @@ def home(ranged: Runner, fresh_tree: Callable[..., HostPath]) -> Iterator[HostPa
 
 
 def in_project(runner: Runner, home: HostPath, line: str) -> subprocess.CompletedProcess[str]:
-    environment = runner.user.environment()
-    environment |= {"HOME": home, "PATH": f"{home}/bin:{environment['PATH']}"}
-    argv = ["bash", "-c", line]
-    return runner.user.run(argv, env=environment, cwd=f"{home}/project", timeout_s=180)
+    return type_line(runner, home, line, cwd=f"{home}/project", timeout_s=180)
 
 
 def test_a_job_by_hand(ranged: Runner, home: HostPath) -> None:
@@ -109,18 +90,14 @@ def test_a_tree_by_way_of_a_registry(
 ) -> None:
     (script,) = blocks(section("Many machines"), "")
     place = HostPath(os.path.dirname(fresh_tree("arm64")))
-    program = Path(place, "bin/xbuild")
-    program.parent.mkdir()
-    program.symlink_to(root.xbuild[0])
+    make_home(root, place)
     os.mkdir(f"{place}/registry-store")
-    environment = root.user.environment()
-    environment["PATH"] = f"{place}/bin:{environment['PATH']}"
     with registry(f"{place}/registry-store") as address:
         script = script.replace("registry.example", address)
         script = script.replace("skopeo copy", "skopeo copy --dest-tls-verify=false")
         script = script.replace("xbuild create tree", "mv tree original && xbuild create tree")
         script += 'test "$(xbuild run --cache-key tree)" = "$key"\nxbuild run tree uname -m\n'
-        done = root.user.run(["bash", "-ec", script], env=environment, cwd=place, timeout_s=240)
+        done = type_line(root, place, f"set -e\n{script}", cwd=place, timeout_s=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "aarch64"
     shutil.rmtree(place)

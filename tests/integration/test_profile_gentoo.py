@@ -297,32 +297,3 @@ def test_profile_for_another_architecture_is_refused(root: Runner, tmp_path: obj
     done = root.run("--profile", profile, root.tree("arm64"), "true")
     assert (done.returncode, "is for armhf, riscv64, and " in done.stderr) == (2, True)
     assert root.run("--profile", profile, root.tree("armhf"), "true").returncode == 0
-
-
-def test_card_of_a_tree(root: Runner, tree: HostPath, reachable_directory: HostPath) -> None:
-    """The last part of docs/walkthrough-gentoo.md, with a card that is a file."""
-    write_program(f"{tree}/etc/fstab", "# <fs> <mountpoint> <type> <opts> <dump> <pass>\n", 0o644)
-    write_program(f"{tree}/boot/kernel.img", b"kernel", 0o644)
-    archive = HostPath(f"{reachable_directory}/{os.getpid()}.tar.zst")
-    image, card = (HostPath(f"{reachable_directory}/{name}-{os.getpid()}") for name in "ic")
-    with open(card, "xb") as file:
-        file.truncate(800 << 20)
-    root.output(tree, "sh", "-c", "mv /boot /firmware && mkdir /boot && mv /firmware /boot")
-    for step in (
-        ("pack", tree, archive),
-        ("create", image, "--size", "768M", "--layout", "rpi", "--from", archive),
-    ):
-        done = root.command(*step, timeout_s=240.0)
-        assert done.returncode == 0, done.stderr
-    flashed = root.command("image", "flash", "--yes", image, card, timeout_s=120.0)
-    assert flashed.returncode == 0, flashed.stderr
-    words = ("--profile", "gentoo", "--profile", "image", card)
-    done = root.run(*words, "sh", "-c", "cat /etc/gentoo-release; echo $PKGDIR $QEMU_CPU")
-    said = "Gentoo Base System release 2.15\n/run/xbuild/portage/binpkgs cortex-a9\n"
-    assert (done.returncode, done.stdout) == (0, said), done.stderr
-    assert notes(done)[-1] == f"nothing holds {card}"
-    read = ["mtype", "-i", f"{card}@@{4 << 20}", "::kernel.img"]
-    assert subprocess.run(read, capture_output=True, check=True).stdout == b"kernel"
-    assert " / ext4 " in root.output(card, "cat", "/etc/fstab")
-    for path in (archive, image, card):
-        os.remove(path)

@@ -14,6 +14,7 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
 from tests.disks import assert_free
+from tests.documented import commands, make_home, type_line
 from tests.fuse import fuse_user
 from tests.images import MIB, Part, make_image
 from tests.installation import CHECKOUT
@@ -205,6 +206,34 @@ def test_without_root(ranged: Runner, image: HostPath, reachable_directory: Host
 def test_tree_without_a_preload_file(root: Runner) -> None:
     done = root.run("--profile", "image", root.tree("arm64"), "true")
     assert done.returncode == 0, done.stderr
+
+
+def test_walkthrough(root: Runner, image: HostPath, tmp_path: Path) -> None:
+    """docs/walkthrough-image.md, command by command, with a card that is a file."""
+    home = HostPath(str(tmp_path / "home"))
+    os.mkdir(home)
+    make_home(root, home)
+    write_apt_repository(HostPath(f"{home}/files"))
+    with open(f"{home}/card", "xb") as file:
+        file.truncate(4 << 30)
+    subprocess.run(["xz", "-0", "-T0", image], check=True)
+    os.rename(f"{image}.xz", f"{home}/raspios.img.xz")
+    text = Path(CHECKOUT, "docs/walkthrough-image.md").read_text(encoding="utf-8")
+    typed = "dpkg -i /mnt/svc_1.0_all.deb\necho kiosk >/etc/hostname\nexit\n"
+    for command in commands(text):
+        line = command.removeprefix("sudo ").replace("/dev/sdX", "card")
+        line = line.replace("image flash ", "image flash --yes ")
+        if "run --profile image pi.img" in line:
+            bound = "run --bind ~/files:/mnt --profile image pi.img"
+            line = line.replace("run --profile image pi.img", bound)
+            line = f"{line.partition('#')[0]} <<'END'\n{typed}END"
+        done = type_line(root, home, line, cwd=home, timeout_s=300)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if "--profile" in line:
+            assert notes(done)[-1] == f"nothing holds {home}/pi.img"
+    shown = root.output("--read-only", "--profile", "image", f"{home}/card", "cat", "/etc/hostname")
+    assert shown == "kiosk\n"
+    assert os.path.exists(f"{home}/pi.img.zst")
 
 
 def test_plan_shows_what_is_covered(root: Runner, image: HostPath) -> None:
