@@ -133,6 +133,17 @@ def test_toolchain_as_crossdev_makes_it_is_refused_and_told_how_to_make_another(
     assert 'EXTRA_ECONF="--disable-poison-system-directories"' in done.stderr
 
 
+def test_toolchain_that_does_not_tell_its_configuration_is_refused(
+    tree: HostPath, changed: HostPath
+) -> None:
+    cc1 = Path(changed, "usr/libexec/gcc", CHOST, VERSION, "cc1")
+    content = cc1.read_bytes()
+    cc1.write_bytes(content.replace(b"/configure ", b"/c0nfigure "))
+    done = prepare(tree, "--provider", changed)
+    assert done.returncode == 125
+    assert f"cc1 of {changed} does not tell what it was configured with" in done.stderr
+
+
 def test_toolchain_of_another_machine_than_this_host_is_refused(tree: HostPath) -> None:
     done = prepare(tree, "--provider", tree)
     assert done.returncode == 125

@@ -13,7 +13,7 @@ import struct
 from xbuild.errors import DamagedElf
 from xbuild.native.elf_patch import ElfPatch
 
-_CONFIGURATION = re.compile(rb"[^\0]*configure -v [^\0]*--[^\0]*")
+_CONFIGURATION = re.compile(rb"(?<=\0)[^\0\s]*configure (?:-v )?--[^\0]*")
 _LOCAL = b"/usr/local/include"
 _LIBCXX = 2  # default_include.cplusplus: for -stdlib=libc++ alone, which Debian's GCC lacks
 # struct default_include of gcc/cppdefault.h: name, component, cplusplus, cxx_aware, add_sysroot,

@@ -104,10 +104,13 @@ def _check_compilers(
         if ident is None or not arch_named(machine).admits(ident):
             reasons.append(f"{native} is no program of this host ({machine})")
             continue
+        ours, theirs = configuration(reader.read(program.path, _LIMIT)), configuration(content)
+        if not ours or not theirs:  # no package says in its place what it was built from
+            silent = reader.label if not ours else provider
+            reasons.append(f"the cc1 of {silent} does not tell what it was configured with")
+            continue
         try:
-            check_configuration(
-                configuration(reader.read(program.path, _LIMIT)), configuration(content)
-            )
+            check_configuration(ours, theirs)
         except ToolRefused as error:
             reasons.append(f"{native} is {error.message}")
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from xbuild.native.gcc import configuration
 from xbuild.native.revision import configuration_differences, same_revision
 
 NATIVE = (
@@ -87,6 +88,13 @@ def test_the_last_of_two_options_counts() -> None:
     assert configuration_differences(GENTOO, without) == ()
     found = configuration_differences(f"{GENTOO} --disable-default-pie", without)
     assert found == ("tree: --disable-default-pie", "native: --enable-default-pie")
+
+
+@pytest.mark.parametrize("said", [NATIVE, GENTOO, "../configure --enable-bootstrap --with-x=y"])
+def test_configuration_is_read_from_a_program_whoever_built_it(said: str) -> None:
+    message = b"configure GCC with --with-arch"
+    assert configuration(b"\0".join((b"\x7fELF", message, said.encode(), b"14.2.0"))) == said
+    assert configuration(b"\0".join((b"\x7fELF", message, b"14.2.0"))) == ""
 
 
 @pytest.mark.parametrize(
