@@ -242,6 +242,8 @@ def test_sets_are_removed_by_the_beginning_of_their_names(cache: Cache) -> None:
     assert cache.sets() == [digest]
     assert digest in cache.xbuild("remove", digest[:8], check=True).stdout
     assert cache.sets() == []
+    listed = cache.xbuild("list", check=True)
+    assert (listed.stdout, "xbuild native prepare" in listed.stderr) == ("", True)
 
 
 def test_a_tree_of_other_revisions_is_refused_and_told_what_differs(

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from xbuild.cli.output import complain
+from xbuild.cli.output import complain, note
 from xbuild.cli.sizes import size_in_words
 from xbuild.errors import ToolsetDamaged
 from xbuild.source.cache import size_of
@@ -33,6 +33,8 @@ def command(verbose: bool, as_json: bool) -> int:
         _print(toolset, damage, verbose)
     for error in unreadable:
         complain(error.message, error.hint)
+    if not sets and not unreadable:
+        note("there are no sets of native tools yet: xbuild native prepare TARGET")
     return 0
 
 

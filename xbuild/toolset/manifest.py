@@ -166,6 +166,7 @@ def write_manifest(toolset: Toolset, directory: HostPath) -> Toolset:
     temporary = f"{directory}/.{MANIFEST}.{os.getpid()}"
     try:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask is: it says what may be run
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ SET = Toolset(
     (File("ld.so", link="lib/ld.so"), File("usr/bin/as", "cc")),
     (Companion(GuestPath("/usr/lib/libbfd.so"), "dd"),),
 )
+
+
+def test_nobody_else_may_write_a_manifest_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_manifest(SET, HostPath(str(tmp_path)))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "manifest.json").stat().st_mode & 0o777 == 0o644
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
