@@ -103,6 +103,21 @@ def test_leaves_what_emulation_leaves(tree: CompilerTree, work: HostPath, name: 
     tree.both(work, FILES, SCRIPTS[name])
 
 
+def test_precompiled_header_of_the_other_kind_is_passed_over(
+    tree: CompilerTree, work: HostPath
+) -> None:
+    """It is an image of the compiler's memory; each finds that another program made it."""
+    place = write_files(f"{work}/mixed", FILES)
+    use = "gcc -O1 -Winvalid-pch -c user.c"
+    passed_over = "created by a different GCC executable"
+    tree.run(place, "gcc -O1 -c user.c -o plain.o && gcc -O1 header.h -o header.h.gch")
+    native = tree.run(place, f"{use} -o native.o && gcc -O1 header.h -o header.h.gch", "--native")
+    assert passed_over in native.stderr
+    assert passed_over in tree.run(place, f"{use} -o emulated.o").stderr
+    objects = {Path(place, f"{name}.o").read_bytes() for name in ("plain", "native", "emulated")}
+    assert len(objects) == 1
+
+
 def test_plugin_is_loaded_by_the_tree_s_own_compiler(tree: CompilerTree, work: HostPath) -> None:
     script = (
         "gcc -shared -fPIC plugin.c -o plugin.so && gcc -fplugin=./plugin.so -O2 -c user.c"
