@@ -21,7 +21,10 @@ from xbuild.source.cache import cache_directory
 
 
 class Preparation(Record):
-    """A set that was made while sed was replaced, and the modes of what it was compared in."""
+    """A set that was made while sed was replaced, and the modes of what it was compared in.
+
+    The tree's tr is another program than the package that it names.
+    """
 
     levels: dict[str, tuple[str, str]]
     modes: tuple[int, ...]
@@ -31,6 +34,7 @@ class Preparation(Record):
 def preparation(tree_store: TreeStore, reachable_directory: HostPath) -> Iterator[Preparation]:
     require("root", os.geteuid() == 0, "the tests do not run as root")
     tree = tree_store.fresh("arm64")
+    shutil.copy(f"{tree}/usr/bin/cat", f"{tree}/usr/bin/tr")
     home = f"{reachable_directory}/hostile-cache"
     kept = f"{cache_directory()}/test-native-downloads"
     os.makedirs(f"{home}/xbuild/native")
@@ -73,6 +77,15 @@ def test_program_that_is_replaced_while_it_is_proven_is_left_to_emulation(
     """It ran emulated both times, and of course agreed with itself."""
     assert preparation.levels["/usr/bin/sed"] == ("none", "it changed while it was proven")
     assert preparation.levels["/usr/bin/grep"] == ("exact", "")
+
+
+def test_program_that_is_not_what_its_package_says_is_found_to_differ(
+    preparation: Preparation,
+) -> None:
+    """The revisions agree, as the tree has it; only what both write tells."""
+    level, reason = preparation.levels["/usr/bin/tr"]
+    assert level == "none"
+    assert "cases differ (tr " in reason
 
 
 def test_nobody_else_comes_to_what_is_compared(preparation: Preparation) -> None:
