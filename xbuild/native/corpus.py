@@ -79,7 +79,7 @@ def prove(
     Raises CorpusFailed when the corpus itself cannot run in the tree.
     """
     subjects = [_subject(tool) for tool in toolset.tools if tool.native]
-    cases = tuple(corpus_cases(toolset.architecture, subjects))
+    cases = tuple(corpus_cases(toolset.architecture, subjects, emulated=_emulated(toolset)))
     # By that name the next preparation removes what a killed one left.
     scratch = tempfile.mkdtemp(prefix="work-corpus-", dir=native_directory())
     try:
@@ -150,8 +150,28 @@ def _subject(tool: Tool) -> Subject:
     return Subject(tool, base, base)
 
 
-def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
-    """Yield all cases for the tools of a set, each after those whose output it reads."""
+def _emulated(toolset: Toolset) -> frozenset[tuple[str, str]]:
+    """Return version and triplet of the C compilers that no native one stands in for."""
+    found = [
+        within
+        for tool in toolset.tools
+        if not tool.native and tool.path.endswith("/cc1")
+        if (within := _OF_GCC.search(tool.path)) is not None
+    ]
+    return frozenset((within["version"], within["triplet"]) for within in found)
+
+
+def corpus_cases(
+    architecture: str,
+    subjects: list[Subject],
+    *,
+    emulated: frozenset[tuple[str, str]] = frozenset(),
+) -> Iterable[Case]:
+    """Yield all cases for the tools of a set, each after those whose output it reads.
+
+    ``emulated`` has version and triplet of C compilers that are not in the set, and yet make
+    what its assembler reads.
+    """
     paths = {each.key: str(each.tool.path) for each in subjects}
     bases = {each.base: str(each.tool.path) for each in subjects}
     versions: dict[tuple[str, str], set[str]] = {}
@@ -164,6 +184,12 @@ def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
         yield from link_cases(version, triplet, paths)
         if "lto1" in has:
             yield from lto_cases(version, triplet)
+    if emulated and not versions:
+        version, triplet = max(emulated)
+        made = compiler_cases(version, triplet, architecture, frozenset(("cc1",)))
+        yield from map(_compiled_once, made)
+        yield from link_cases(version, triplet, paths)
+        yield from binutils_cases(version, bases)
     if versions:
         yield from binutils_cases(max(versions)[0], bases)
     for each in subjects:
@@ -172,6 +198,14 @@ def corpus_cases(architecture: str, subjects: list[Subject]) -> Iterable[Case]:
             yield from driver_cases(each.key, each.base, each.tool.path)
         else:
             yield from utility_cases(each.key, each.base, each.tool.path)
+
+
+def _compiled_once(case: Case) -> Case:
+    """Return a case of a compiler that is the tree's own in both passes: it need not run twice."""
+    if not any(tool.startswith("cc1@") for tool in case.tools):
+        return case
+    once = f'[ -e "$R/{case.name}.plan" ] || {{\n{case.script}\n}}'
+    return replace(case, tools=(), script=once)
 
 
 def _judge(subject: Subject, outcomes: dict[str, Outcome], unseen: str) -> Tool:

@@ -139,6 +139,19 @@ def test_each_version_of_gcc_is_proven_by_itself() -> None:
         assert all(f"gcc-{version}" in case.script for case in mine)
 
 
+def test_assembler_is_proven_on_what_an_emulated_compiler_makes_once() -> None:
+    """Where the revision of the native compiler is refused."""
+    assembler = subject("/usr/bin/arm-linux-gnueabihf-as", "as", "as")
+    emulated = frozenset([("12", "arm-linux-gnueabihf")])
+    cases = tuple(corpus_cases("arm", [assembler], emulated=emulated))
+    judged = {tool for case in cases for tool in case.tools}
+    assert judged == {"as"}
+    compiled = [case for case in cases if "\ncompile " in case.script]
+    assert len(compiled) > 50
+    assert all(case.script.startswith(f'[ -e "$R/{case.name}.plan" ] ||') for case in compiled)
+    assert not any("compile " in case.script for case in corpus_cases("arm", [assembler]))
+
+
 def test_names_of_cases_are_unique_and_none_begins_another() -> None:
     tools = [subject(f"/usr/bin/{name}", name, name) for name in COMMANDS]
     names = [case.name for case in corpus_cases("aarch64", [*gcc("14"), *tools])]
