@@ -12,6 +12,7 @@ from xbuild.binary.arch import arch_named
 from xbuild.cli.ci_marks import service_of
 from xbuild.cli.output import note
 from xbuild.errors import UsageError
+from xbuild.pipes import with_patience
 from xbuild.plan.sharding import Job, Package, checked_name, make_jobs, parse_packages
 from xbuild.record import replace
 
@@ -85,7 +86,7 @@ def _read(path: str | None) -> tuple[Package, ...]:
     try:
         if path == "-":
             return parse_packages(sys.stdin.read(), "standard input")
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=with_patience) as file:
             return parse_packages(file.read(), path)
     except UnicodeDecodeError as error:
         raise UsageError(

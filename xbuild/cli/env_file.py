@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import select
-import stat
-
 from xbuild.errors import UsageError
-
-_PATIENCE_S = 10.0
+from xbuild.pipes import with_patience
 
 
 def read_env_file(path: str) -> list[tuple[str, str]]:
@@ -33,25 +28,10 @@ def read_env_file(path: str) -> list[tuple[str, str]]:
 
 def _content(path: str) -> str:
     try:
-        # Opened for reading alone, a named pipe would wait for a writer without end.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(fd, encoding="utf-8", errors="surrogateescape") as file:
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                _await_writer(fd, path)
-            os.set_blocking(fd, True)
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=with_patience) as file:
             return file.read()
     except OSError as error:
         raise UsageError(
             f"Cannot read the environment file {path}: {error.strerror}",
             "name a file of lines NAME=VALUE that you may read",
         ) from error
-
-
-def _await_writer(fd: int, path: str) -> None:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    if not poll.poll(_PATIENCE_S * 1000):
-        raise UsageError(
-            f"Nobody writes to the environment file {path}, a pipe: waited {_PATIENCE_S:.0f} s",
-            "start its writer first, or name a file",
-        )

@@ -9,6 +9,7 @@ import click
 from xbuild.cli.nspawn import translate
 from xbuild.cli.output import note, visible
 from xbuild.errors import UsageError
+from xbuild.pipes import with_patience
 from xbuild.plan.computed import literal
 
 
@@ -20,7 +21,7 @@ def command(file: str) -> None:
     Put it beside the tree, as TREE.xbuild.toml, or among your profiles (docs/profiles.md).
     """
     try:
-        with open(file, encoding="utf-8") as stream:
+        with open(file, encoding="utf-8", opener=with_patience) as stream:
             text = stream.read()
     except OSError as error:
         raise UsageError(

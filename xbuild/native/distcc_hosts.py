@@ -6,6 +6,7 @@ import os
 
 from xbuild.errors import UsageError
 from xbuild.native.distcc import Server, parse_servers
+from xbuild.pipes import with_patience
 from xbuild.record import Record
 
 DEFAULT = "default"
@@ -40,7 +41,7 @@ def read_hosts(place: str) -> Hosts:
 
 def _read(path: str) -> str:
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8", opener=with_patience) as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from xbuild.errors import ProfileError, UsageError
+from xbuild.pipes import with_patience
 from xbuild.plan.computed import expand, has_computed, names_in
 from xbuild.record import HostPath, Record
 
@@ -108,7 +109,7 @@ def read_profile(
 def read_profile_text(path: HostPath, vet: Vet | None = None) -> str:
     """Return a profile's text. Raises ProfileError."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=with_patience) as file:
             if vet is not None:
                 vet(path, os.fstat(file.fileno()))
             content = file.read(SIZE_LIMIT + 1)

@@ -203,6 +203,10 @@ def _tarball(path: str, taken: _Taken) -> TarballFile:
     taken.finish()
     if os.path.isdir(path):
         raise UsageError(f"{path} is a directory", "xbuild pack makes an archive of a tree")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(
+            f"{path} is no regular file", "an archive is read twice: write it to a file first"
+        )
     return TarballFile(HostPath(os.path.abspath(path)), parse_sha256(digest))
 
 

@@ -266,13 +266,6 @@ def test_numbers_that_tmpfs_would_refuse_are_wrong_usage(options: str) -> None:
     assert "such as size=2g" in caught.value.hint
 
 
-def test_an_environment_file_that_nobody_writes_is_no_hang(tmp_path: os.PathLike[str]) -> None:
-    path = os.path.join(tmp_path, "pipe")
-    os.mkfifo(path)
-    with pytest.raises(UsageError, match="Nobody writes to the environment file"):
-        request_of("--env-file", path)
-
-
 def test_an_environment_file_may_be_a_pipe(tmp_path: os.PathLike[str]) -> None:
     path = os.path.join(tmp_path, "pipe")
     os.mkfifo(path)
