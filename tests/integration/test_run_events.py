@@ -165,6 +165,16 @@ def test_hang(runner: Runner) -> None:
     assert (events[-1]["status"], events[-1]["error"]) == (124, "TimedOut")
 
 
+def test_words_without_end_are_cut_off(root: Runner) -> None:
+    """A guest's processes are as many, and have as many words, as it likes."""
+    script = 'sleep 1234 $(head -c 100000 /dev/zero | tr "\\0" 1)'
+    done = root.run(*words(root, "-", f"{script}; :", "--idle-timeout", "1"))
+    (hang,) = of_kind(read_events(done.stdout), "hang")
+    (argv,) = [each["argv"] for each in hang["processes"] if each["argv"][:1] == ["sleep"]]
+    assert argv[1] == "1234"
+    assert 1000 < len(argv[2]) < 4096
+
+
 def test_ended_by_a_signal(root: Runner) -> None:
     done = root.run(*words(root, "-", "kill -SEGV $$"))
     assert read_events(done.stdout)[-1]["signal"] == signal.SIGSEGV

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _LONGEST_TICK_S = 1.0
 _TICKS_IN_IDLE = 8
 _LEAST_SHARE = 0.05  # of one processor: an emulated sleep(1) each second takes up to 0.03
+_PROCESSES_LIMIT = 1000
+_WORDS_LIMIT = 4096  # characters
 _NS_GET_PARENT = 0xB702  # linux/nsfs.h
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -197,13 +199,18 @@ def activity_below(pid: int) -> Activity:
 def processes_below(pid: int, *, keeps_names: bool) -> tuple[Process, ...]:
     """Return the processes in that PID namespace, but for xbuild's own.
 
-    With ``keeps_names`` an emulator has a program's path and then its argv[0] (the flag P).
+    Some thousand at most, with what of their words is in the first 4 KiB: the guest's are as many
+    and as long as it likes. With ``keeps_names`` an emulator has a program's path and then its
+    argv[0] (the flag P).
     """
-    found = []
+    found: list[Process] = []
     for entry in _entries_below(pid):
+        if len(found) == _PROCESSES_LIMIT:
+            break
         with suppress(OSError, IndexError):
             with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="surrogateescape") as file:
-                argv = tuple(file.read().split("\0")[:-1])
+                said = file.read(_WORDS_LIMIT)
+            argv = tuple(said.removesuffix("\0").split("\0")) if said else ()
             with open(f"/proc/{entry}/comm", encoding="utf-8", errors="surrogateescape") as file:
                 name = file.read().rstrip("\n")
             if not name.startswith("xbuild-"):
