@@ -23,14 +23,16 @@ ALONE = "alone"
 LONGEST = (
     "test_native_languages.py",
     "test_native_compilers.py",
-    "test_native_frontends.py",
-    "test_native_provider.py",
     "test_profile_gentoo.py",
     "test_package_managers.py",
     "test_boot_systemd.py",
     "test_boot.py",
-    "test_native_prepare.py",
+    "test_create_ubuntu.py",
     "test_create_debian.py",
+    "test_native_provider.py",
+    "test_profile_image.py",
+    "test_native_prepare.py",
+    "test_native_frontends.py",
 )
 """Taken first, in this order: a long share that is taken last keeps one session busy alone."""
 
