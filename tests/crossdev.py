@@ -85,8 +85,7 @@ def copy_of(root: HostPath, place: HostPath) -> HostPath:
 
 
 def _fetch(names: tuple[str, ...], work: HostPath) -> None:
-    pool = HostPath(f"{cache_directory()}/native/downloads")
-    os.makedirs(pool, exist_ok=True)
+    pool = HostPath(f"{work}/pool")
     alternatives = tuple(
         Apt(HostPath(f"{work}/apt-{number}"), pool, "amd64", SUITE, mirror)
         for number, mirror in enumerate(find_mirrors())

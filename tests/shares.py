@@ -36,6 +36,12 @@ LONGEST = (
 )
 """Taken first, in this order: a long share that is taken last keeps one session busy alone."""
 
+TOGETHER = {
+    "test_native_hostile.py": "test_native_prepare.py",
+    "test_native_ubuntu.py": "test_native_prepare.py",
+}
+"""Files that are one share: they keep packages in one directory, where apt will be alone."""
+
 SEPARABLE = frozenset(
     ("test_profile_gentoo.py", "test_package_managers.py", "test_boot_systemd.py", "test_boot.py")
 )
@@ -80,14 +86,18 @@ def share_out(items: list[pytest.Item]) -> list[Share]:
 def _share_of(item: pytest.Item) -> str:
     if item.get_closest_marker(ALONE):
         return ALONE
-    return item.nodeid if item.path.name in SEPARABLE else str(item.path)
+    return item.nodeid if item.path.name in SEPARABLE else _file_of(item)
+
+
+def _file_of(item: pytest.Item) -> str:
+    return TOGETHER.get(item.path.name, item.path.name)
 
 
 def _rank(item: pytest.Item) -> int:
     """Who is alone goes first: then nobody has begun with anything long that it has to wait for."""
     if item.get_closest_marker(ALONE):
         return -1
-    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+    return LONGEST.index(_file_of(item)) if _file_of(item) in LONGEST else len(LONGEST)
 
 
 def run_shares(session: pytest.Session, queue: Queue) -> None:

@@ -18,7 +18,8 @@ from xbuild.source.cache import cache_directory
 from xbuild.source.debian import BASE_PACKAGES, fetch_debian_archive, unpack_tree
 
 PACKAGES = (*BASE_PACKAGES, "clang", "rustc", "cargo", "golang-go", "libc6-dev")
-# Of its own, as the set is large: what a session has proven the next one finds.
+# Of its own, as the set is large: what a session has proven the next one finds. So are packages:
+# apt wants to be alone where it puts them.
 CACHE_HOME = f"{cache_directory()}/test-languages-cache"
 HELLO = (
     '#include <stdio.h>\n#include <math.h>\nint main(void) { return !printf("%f\\n", sin(0.7)); }\n'
@@ -49,14 +50,6 @@ def path(place: HostPath) -> HostPath:
 
 @pytest.fixture
 def tree(path: HostPath, root: Runner) -> CompilerTree:
-    kept, downloads = (
-        f"{cache_directory()}/native/downloads",
-        f"{CACHE_HOME}/xbuild/native/downloads",
-    )
-    if not os.path.lexists(downloads):
-        os.makedirs(kept, exist_ok=True)
-        os.makedirs(os.path.dirname(downloads), exist_ok=True)
-        os.symlink(kept, downloads)
     return CompilerTree(path, root, cache_home=CACHE_HOME)
 
 
