@@ -29,6 +29,8 @@ from xbuild.record import HostPath, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xbuild.binary.arch import Arch
     from xbuild.emulation.interpreters import Interpreter
     from xbuild.emulation.rules import Registration
@@ -131,13 +133,28 @@ def _has_interpreter(arch: Arch) -> bool:
 
 
 def _check_trustworthy(path: HostPath) -> None:
-    """With C, who can write the interpreter has the privileges of every setuid program."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise BinfmtError(f"Cannot look at {path}: {error.strerror}") from error
-    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BinfmtError(
-            f"Refusing to give setuid programs to {path}: others than root can write it",
-            "register without --credential, or use an interpreter that only root can write",
-        )
+    """With C, who can write the interpreter has the privileges of every setuid program.
+
+    Or who can put another in its place, for the next boot: every directory on the way counts.
+    """
+    roots = {0, os.stat("/").st_uid}  # of this user namespace, and of the one that made the host
+    for place in dict.fromkeys((*_way_to(path), *_way_to(os.path.realpath(path)))):
+        try:
+            status = os.stat(place)
+        except OSError as error:
+            raise BinfmtError(f"Cannot look at {place}: {error.strerror}") from error
+        # In a directory like /tmp nobody renames what is root's.
+        is_directory = stat.S_ISDIR(status.st_mode)
+        is_sticky = is_directory and status.st_mode & stat.S_ISVTX
+        writers = 0 if is_sticky else stat.S_IWGRP | stat.S_IWOTH
+        if status.st_uid not in (roots if is_directory else {0}) or status.st_mode & writers:
+            raise BinfmtError(
+                f"Refusing to give setuid programs to {path}: others than root can write {place}",
+                "register without --credential, or use an interpreter that only root can write",
+            )
+
+
+def _way_to(path: str) -> Iterator[str]:
+    yield path
+    while path != (path := os.path.dirname(path)):
+        yield path
