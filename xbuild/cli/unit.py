@@ -200,7 +200,7 @@ def _script(name: str, request: Request, words: list[str]) -> str:
 
 def build_command() -> click.Command:
     """Return the click command for help and completion."""
-    return build_command_of("unit", START_OPTIONS, "[--openrc] TREE", SUMMARY, EPILOG)
+    return build_command_of("unit", START_OPTIONS, "[--openrc] TREE|IMAGE", SUMMARY, EPILOG)
 
 
 def __getattr__(name: str) -> click.Command:

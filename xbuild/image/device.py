@@ -62,7 +62,9 @@ def read_device(path: HostPath) -> Device:
             path, "file", status.st_ino, status.st_size, transport="file", model="regular file"
         )
     if not stat.S_ISBLK(status.st_mode):
-        raise DeviceRefused(f"{path} is {kind_of(status.st_mode)}, no device", _how_to_find(path))
+        raise DeviceRefused(
+            f"{path} is {kind_of(status.st_mode)}, no block device", _how_to_find(path)
+        )
     return _read_block(path, status.st_rdev)
 
 
