@@ -248,4 +248,5 @@ def test_directories_without_end(
     root.output(tree, "sh", "-ec", f"{script}; rm -r /var/lib/dpkg")  # else that is the key's
     done = root.run("--cache-key", tree)
     assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr == "xbuild: Directories are nested too deeply to be followed\n"
+    said = "xbuild: Directories are nested too deeply to be followed\nhint: "
+    assert done.stderr.startswith(said)

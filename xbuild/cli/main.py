@@ -22,6 +22,7 @@ else:
     import _signal as signal  # signal itself imports enum
 
 _OWN_PARSERS = ("exec", "start", "hold", "unit")  # as run: what follows a target is a command's
+_LESS_DEEP = "no build has such a tree: rm -r what made it, or name another place"
 _ELSEWHERE = "cd somewhere, or begin it with a slash"
 
 
@@ -47,7 +48,7 @@ def call_reporting(dispatch: Dispatch, arguments: list[str]) -> int:
     except BrokenPipeError:
         return _settle_output(EXIT_SIGNAL_BASE + signal.SIGPIPE)
     except RecursionError:
-        complain("Directories are nested too deeply to be followed")
+        complain("Directories are nested too deeply to be followed", _LESS_DEEP)
         return _settle_output(EXIT_FAILED)
     except FileNotFoundError as error:
         if error.filename is not None or _has_working_directory():
