@@ -144,7 +144,7 @@ def test_whose_files_they_are(
 )
 def test_what_would_be_refused(target: str, source: str, words: str, planner: Planner) -> None:
     """It is refused as if it were done."""
-    os.mkdir(f"{planner.place}/closed", 0o755)
+    os.mkdir(f"{planner.place}/closed", 0o555)
     if source.endswith(".tar") and "://" not in source:
         source = f"{planner.place}/{source}"
     done = planner.plan(target, source)

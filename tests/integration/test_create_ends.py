@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import pexpect
 import pytest
 
-from tests.bootstrap_archive import readable_keyring
-from tests.crafted import make_tar
+from tests.bootstrap_archive import Maker, publish_ubuntu, readable_keyring
+from tests.conftest import OpenTerminal
+from tests.crafted import busybox, make_tar
 from tests.integration.test_create_tarball import create, write
+from tests.loopback import Site
 from tests.openpgp import Signer
 from tests.runs import Kind, Runner
 from tests.users import User
@@ -64,7 +67,7 @@ def users_of(place: HostPath) -> list[str]:
         links = [f"/proc/{name}/{kind}" for kind in ("cwd", "root")]
         try:
             links += [f"/proc/{name}/fd/{fd}" for fd in os.listdir(f"/proc/{name}/fd")]
-            found += [name for link in links if os.readlink(link).startswith(f"{place}/.tree")]
+            found += [name for link in links if os.readlink(link).startswith(f"{place}/.t")]
         except OSError:
             continue
     return found
@@ -157,6 +160,89 @@ def test_interrupted_while_others_work(
     wait_for(lambda: not has_connection(silent))
     wait_for(lambda: not users_of(own))
     assert set(os.listdir(own)) == set(LEFT[number])
+
+
+def configuring(maker: Maker, site: Site, keys: Signer, debs: tuple[str, ...]) -> list[str]:
+    """Return the command line of a create that configures packages, natively in most places."""
+    place = publish_ubuntu(site, keys, debs, "amd64")
+    options = ("--variant", "essential", "--mirror", f"{site.url}{place}")
+    return maker.argv("--arch", "amd64", *options, "--keyring", maker.keyring)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_while_packages_are_configured(
+    number: signal.Signals,
+    maker_of: Callable[[Kind], Maker],
+    site: Site,
+    keys: Signer,
+    debs_of: Callable[[str], tuple[str, ...]],
+) -> None:
+    """Their files, of several users, are cleared away by an ordinary one, or by its next."""
+    maker = maker_of("range")
+    with subprocess.Popen(
+        maker.runner.user.argv(configuring(maker, site, keys, debs_of("amd64"))),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=maker.runner.user.environment(),
+        cwd=maker.place,
+    ) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr)
+        assert any("installing essential packages" in line for line in lines)
+        process.send_signal(number)
+        said = "".join(lines)
+        assert process.wait(PATIENCE_S) == STATUS[number], said
+    wait_for(lambda: not users_of(maker.own))
+    assert set(os.listdir(maker.own)) == set(LEFT[number])
+    source = write(maker.place, "a.tar", make_tar(busybox("arm64")))
+    done = create(maker.runner, maker.tree, source)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(maker.own) == ["tree"]
+    assert sorted(os.listdir(maker.tree)) == sorted(
+        {name.split("/")[0] for name in busybox("arm64")}
+    )
+
+
+def test_interrupted_from_a_terminal(
+    maker_of: Callable[[Kind], Maker],
+    site: Site,
+    keys: Signer,
+    debs_of: Callable[[str], tuple[str, ...]],
+    open_terminal: OpenTerminal,
+) -> None:
+    """^C reaches all in the foreground; one of them says so, once."""
+    maker = maker_of("range")
+    command = configuring(maker, site, keys, debs_of("amd64"))
+    session = open_terminal(command, user=maker.runner.user, timeout_s=300)
+    session.expect_exact("installing essential packages")
+    session.sendintr()
+    session.expect_exact(f"interrupted: {maker.tree} is not made, and nothing of it is left")
+    session.expect(pexpect.EOF)
+    assert "Traceback" not in (session.before or "")
+    session.wait()
+    assert session.exitstatus == 130
+    assert os.listdir(maker.own) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_while_it_is_packed(
+    number: signal.Signals, ranged: Runner, new_place: NewPlace
+) -> None:
+    """xz takes seconds for what it cannot make smaller."""
+    place = new_place(ranged.user)
+    source = write(place, "a.tar", make_tar({"blob": os.urandom(30 << 20)}))
+    with subprocess.Popen(
+        ranged.user.argv([*ranged.xbuild, "create", f"{place}/t.tar.xz", "--from", source]),
+        stderr=subprocess.DEVNULL,
+        env=ranged.user.environment(),
+        cwd=place,
+    ) as process:
+        wait_for(lambda: os.path.exists(f"{place}/.t.tar.xz.xbuild-create/archive"))
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == STATUS[number]
+    wait_for(lambda: not users_of(place))
+    left = {name.replace(".tree.", ".t.tar.xz.") for name in LEFT[number]}
+    assert set(os.listdir(place)) == {"a.tar", *left}
 
 
 def has_connection(server: str) -> bool:
