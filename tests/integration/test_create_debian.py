@@ -14,7 +14,7 @@ from tests.openpgp import Signer
 from tests.runs import Runner
 from tests.users import User
 from xbuild.errors import MirrorUnavailable
-from xbuild.record import HostPath
+from xbuild.record import HostPath, replace
 from xbuild.source import apt
 from xbuild.source.bootstrap import bootstrap
 from xbuild.source.kinds import Suite
@@ -86,6 +86,18 @@ def test_a_suite_that_a_mirror_does_not_have(
         )
     assert error.value.hint.startswith("is that the suite's name?")
     assert said == ["debian:bookworm arm64: running apt-get update"]
+
+
+def test_an_architecture_that_a_suite_does_not_have(
+    site: Site, keys: Signer, root: Runner, new_place: NewPlace
+) -> None:
+    offer(site, keys)
+    said: list[str] = []
+    suite = replace(suite_of(site, keys.keyring("good")), architecture="riscv64")
+    with pytest.raises(MirrorUnavailable, match="no packages of that architecture") as error:
+        bootstrap(suite, new_place(root.user), lambda text, _: said.append(text))
+    assert "a newer suite may have it" in error.value.hint
+    assert "trying again" not in "".join(said)
 
 
 def offer(site: Site, keys: Signer) -> None:

@@ -293,7 +293,7 @@ def test_a_target_below_a_link(single: Runner, new_place: NewPlace) -> None:
     for target, made in (("link/first", "first"), ("new", "second")):
         done = create(single, f"{place}/{target}", source)
         assert done.returncode == 0, done.stderr
-        assert done.stdout == f"{place}/real/{made}: aarch64\n"
+        assert done.stdout == f"{place}/real/{made}: arm64\n"
     done = create(single, f"{place}/old", source)
     assert f"{place}/real/first exists already" in done.stderr
     assert set(os.listdir(f"{place}/real")) == {"first", "second"}
@@ -327,6 +327,8 @@ def test_wrong_words(
     source: str, options: tuple[str, ...], words: str, single: Runner, new_place: NewPlace
 ) -> None:
     place = new_place(single.user)
+    nameless = create(single, "", source, *options)
+    assert nameless.returncode == 2
     done = create(single, f"{place}/tree", source, *options)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
     assert os.listdir(place) == []

@@ -121,6 +121,8 @@ def command(
     """
     stall_s = None if stall_timeout is None else read_seconds(stall_timeout, "stall_timeout")
     source = parse_source(origin, Options(stall_s=stall_s, include=include, **said))
+    if not target:
+        raise UsageError("TARGET has no name", "xbuild create --help")
     place = HostPath(os.path.realpath(on_host(target)))
     form = form_of(place, has_image_options=size is not None or layout is not None)
     order = _Order(source, place, form, size_limit, layout or LAYOUTS[0], size)

@@ -39,6 +39,7 @@ _NO_ROOM = ("enough free space", "No space left on device", "Disk quota exceeded
 _UNKNOWN_HINT = "is that its name in that suite, and is it there for that architecture?"
 _UNKNOWN_PACKAGE = re.compile(r"^E: (Unable to locate package .*|Package '.*' has no .*)$", re.M)
 _NO_SUCH_SUITE = "does not have a Release file"
+_NO_ARCHITECTURE = "did not find any indices for architecture"  # mmdebstrap's
 _NOT_FOUND = re.compile(r"^\s+404 ", re.MULTILINE)
 _OTHER_KEY = "NO_PUBKEY"
 _HOST_SETTINGS = re.compile(
@@ -233,17 +234,28 @@ def explain_output(
     if any(sign in output for sign in _OFFLINE):
         message = f"Cannot reach {archive}: {reason}"
         return MirrorUnavailable(message, "check the network", is_lasting=True)
-    hint = "a mirror in the middle of an update is usually whole again after some minutes"
-    has_not = _NO_SUCH_SUITE in output and _NOT_FOUND.search(output) is not None
-    if _OTHER_KEY in output:
-        hint = "name a keyring with its key, where you trust that; else another mirror"
-    elif has_not:
-        hint = "is that the suite's name? has the mirror all of it, with updates? or name another"
+    hint, is_lasting = _why_not_served(output)
+    if _NO_ARCHITECTURE in output:
+        reason = "it lists no packages of that architecture there"
     return MirrorUnavailable(
         f"{archive[0].upper()}{archive[1:]} does not serve {what} ({action}): {reason}",
         hint,
-        is_lasting=_OTHER_KEY in output or has_not,
+        is_lasting=is_lasting,
     )
+
+
+def _why_not_served(output: str) -> tuple[str, bool]:
+    """Return a hint, and whether asking again soon is of no use."""
+    if _NO_ARCHITECTURE in output:
+        return ("a newer suite may have it; or name another architecture with --arch", True)
+    if _OTHER_KEY in output:
+        return ("name a keyring with its key, where you trust that; else another mirror", True)
+    if _NO_SUCH_SUITE in output and _NOT_FOUND.search(output):
+        return (
+            "is that the suite's name? has the mirror all of it, with updates? or name another",
+            True,
+        )
+    return ("a mirror in the middle of an update is usually whole again after some minutes", False)
 
 
 def lack_of_room(output: str) -> str:
