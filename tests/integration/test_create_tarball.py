@@ -13,9 +13,11 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 
+import pexpect
 import pytest
 
 from tests.capability import require
+from tests.conftest import OpenTerminal
 from tests.crafted import Layout, Link, busybox, make_tar
 from tests.runs import KINDS, Kind, Runner, notes
 from tests.trees import TreeStore
@@ -281,6 +283,26 @@ def test_a_target_that_exists(single: Runner, new_place: NewPlace) -> None:
     done = create(single, f"{place}/nowhere/tree", source)
     assert done.returncode == 125
     assert f"Cannot make {place}/nowhere/tree: No such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("my tree", "next: xbuild run '{}'"),
+        ("t.tar", "next: xbuild create DIRECTORY --from {}"),
+        ("t.img", "next: xbuild run {}; or xbuild image flash {} DEVICE"),
+    ],
+)
+def test_a_person_is_told_what_to_do_next(
+    name: str, words: str, single: Runner, new_place: NewPlace, open_terminal: OpenTerminal
+) -> None:
+    place = new_place(single.user)
+    command = [*single.xbuild, "create", f"{place}/{name}", "--from"]
+    session = open_terminal([*command, write(place, "a.tar", SMALL)], user=single.user)
+    session.expect_exact(f"{place}/{name}: ")
+    session.expect_exact(words.format(f"{place}/{name}", f"{place}/{name}"))
+    session.expect(pexpect.EOF)
+    assert (session.before or "").strip() == "", "it is the last line"
 
 
 def test_a_target_below_a_link(single: Runner, new_place: NewPlace) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -228,6 +230,8 @@ def _tell(place: HostPath, made: Made) -> None:
         note(text)
     if is_image(place):
         click.echo(visible(f"{place}: image of {size_in_words(os.path.getsize(place))}"))
+        name = shlex.quote(place)
+        _tell_next(f"xbuild run {name}; or xbuild image flash {name} DEVICE")
         return
     try:
         found = survey(place)
@@ -240,3 +244,13 @@ def _tell(place: HostPath, made: Made) -> None:
     distribution = f", {found.distribution.pretty_name}" if found.distribution else ""
     assert found.arch is not None  # a survey without one raises
     click.echo(visible(f"{place}: {found.arch.common_name}{distribution}"))
+    if is_archive_name(place):
+        _tell_next(f"xbuild create DIRECTORY --from {shlex.quote(place)}")
+    else:
+        _tell_next(f"xbuild run {shlex.quote(place)}")
+
+
+def _tell_next(command: str) -> None:
+    """Tell a person what to do with it; a script knows."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        click.echo(visible(f"next: {command}"), err=True)
