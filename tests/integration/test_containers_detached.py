@@ -253,6 +253,16 @@ def test_what_nobody_waits_for_is_refused_or_done(root: Runner, verb: str, said:
     assert "hint: " in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [("--explain", "xbuild exec --explain"), ("--as-pid1", "xbuild start --as-pid1")],
+)
+def test_what_is_of_a_command_is_not_held(root: Runner, option: str, instead: str) -> None:
+    done = root.command("hold", option, "--name", "never", root.tree("arm64"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"hint: {instead}" in done.stderr
+
+
 def test_what_a_profile_says_for_runs_is_left_out_with_a_word(root: Runner) -> None:
     done = root.command("start", "--dry-run", "--profile", "ci", root.tree("arm64"), "true")
     left_out = [line for line in done.stderr.splitlines() if "left out by xbuild start" in line]

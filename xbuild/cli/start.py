@@ -93,6 +93,16 @@ def hold(parsed: Parsed) -> int:
     """Start a container without a command. Raises XbuildError subclasses."""
     if parsed.command:
         raise UsageError("A container that is held has no command", "xbuild start has one")
+    if "as_pid1" in parsed.flags:
+        raise UsageError(
+            "A container that is held has no command to be process 1",
+            "xbuild start --as-pid1 TREE -- COMMAND",
+        )
+    if "explain" in parsed.flags:
+        raise UsageError(
+            "A container that is held has nothing to explain",
+            "xbuild exec --explain NAME -- COMMAND",
+        )
     request, decide = _asked_for(parsed, "hold")
     held = replace(_detached(request, terminal=()), held=True, command=())
     return start(parsed, held, decide)
