@@ -292,6 +292,14 @@ def test_a_tree_of_unknown_origin_is_refused(
     assert "no dpkg database" in done.stderr
 
 
+def test_an_image_is_refused_and_told_how_to_have_a_set_for_it(made: Cache, tmp_path: Any) -> None:
+    image = tmp_path / "card.img"
+    image.write_bytes(b"\0" * 1024)
+    done = made.xbuild("prepare", str(image))
+    assert done.returncode == 125
+    assert f"xbuild run --read-only {image} -- tar" in done.stderr
+
+
 def test_a_tree_of_this_host_needs_no_tools(made: Cache) -> None:
     done = made.xbuild("prepare", "/")
     assert done.returncode == 125

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.runs import Runner
+from tests.runs import Runner, notes
 from tests.toolsets import NATIVE, NativeAs, NativeRunner, digest_of
 from tests.trees import tree_hash
 from xbuild.record import HostPath
@@ -220,6 +220,20 @@ def test_content_is_compared_when_a_run_begins(
     assert f"note: no longer as when their native tools were prepared, and emulated: {ARCH}" in (
         done.stderr
     )
+
+
+def test_many_that_changed_are_counted(
+    root: Runner, native: NativeRunner, fresh_tree: Callable[..., HostPath]
+) -> None:
+    tree = fresh_tree("arm64")
+    changed = [f"/usr/bin/{name}" for name in ("cut", "env", "head", "id", "nl", "od")]
+    native.prepare(tree, ARCH, *changed)
+    for path in changed:
+        with open(f"{tree}{path}", "ab") as file:
+            file.write(b"\0")
+    said = notes(native.run(tree, "--", "true"))
+    (note,) = [each for each in said if each.startswith("no longer as")]
+    assert f"{', '.join(changed[:4])} and 2 more, which --dry-run names" in note
 
 
 def test_package_manager_replaces_what_is_substituted(

@@ -59,6 +59,11 @@ def prepare(
     ``again`` makes and proves it anew. The tree is not written to. Raises ProviderError,
     SourceError, CorpusFailed and what a run of the tree raises.
     """
+    if os.path.isfile(target):
+        raise ProviderError(
+            f"Native tools are prepared for a directory: {target} is a file",
+            _hint_for_image(target),
+        )
     with DirectoryReader(target) as reader:
         survey = survey_directory(reader)
         subject = _subject(reader, survey, provider)
@@ -74,6 +79,14 @@ def prepare(
             if known is not None:
                 return Prepared(known, is_new=False)
             return Prepared(_make(reader, subject, directory, progress), is_new=True)
+
+
+def _hint_for_image(image: HostPath) -> str:
+    return (
+        "a set serves an image with the same programs; prepare one for a copy of it:\n"
+        f"xbuild run --read-only {image} -- tar -C / --one-file-system -c . >copy.tar\n"
+        "xbuild create copy --from copy.tar, then xbuild native prepare copy"
+    )
 
 
 class _Subject(Record):

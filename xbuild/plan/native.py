@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 # Of these, some command lines are the tree's own programs' alone: they are not for bind mounts.
+_TOLD = 4  # programs that a note names
 _ARGUMENTS_DECIDE = ("driver", "coreutils", "text")
 # What these do follows the locale, and the proof knows those alone that a C library has built in.
 _BY_LOCALE = ("shell", "make", "coreutils", "text", "archiver", "other")
@@ -155,9 +156,15 @@ def native_notes(native: Native) -> list[str]:
     if changed:
         notes.append(
             f"no longer as when their native tools were prepared, and emulated:"
-            f" {', '.join(changed)}; xbuild native prepare"
+            f" {_enumerated(changed)}; xbuild native prepare"
         )
     return notes
+
+
+def _enumerated(paths: list[GuestPath]) -> str:
+    if len(paths) <= _TOLD:
+        return ", ".join(paths)
+    return f"{', '.join(paths[:_TOLD])} and {len(paths) - _TOLD} more, which --dry-run names"
 
 
 def _counted(paths: list[GuestPath]) -> str:
