@@ -13,10 +13,11 @@ import pytest
 
 from tests.capability import require
 from tests.images import MIB, make_image
-from tests.runs import Runner
+from tests.runs import Runner, notes
 from tests.toolsets import NATIVE, NativeRunner, digest_of
 from tests.trees import tree_hash
-from xbuild.record import HostPath
+from xbuild.record import GuestPath, HostPath, replace
+from xbuild.toolset.manifest import read_toolset
 
 ARCH = "/usr/bin/arch"
 FOREIGN = "aarch64"
@@ -38,6 +39,19 @@ def test_set_of_another_tree_is_not_used(
     with open(f"{tree}{ARCH}", "ab") as file:
         file.write(b"\0")
     assert native.run(tree, "--", "true").returncode == 125
+
+
+def test_set_that_knows_nothing_else_is_preferred(root: Runner, native: NativeRunner) -> None:
+    """A larger tree's set has programs that this one lacks, which would be said to have changed."""
+    tree = root.tree("arm64")
+    place = native.prepare(tree, ARCH)
+    (known,) = read_toolset(place).tools
+    for number in range(6):
+        path = GuestPath(f"/usr/bin/absent-{number}")
+        native.store((known, replace(known, path=path, native=f"bin/absent-{number}")))
+    done = native.run(tree, "--", "arch")
+    assert done.stdout == f"{NATIVE}\n"
+    assert notes(done) == []
 
 
 DAMAGES: dict[str, tuple[str, Callable[[str], object]]] = {

@@ -72,7 +72,7 @@ def list_toolsets() -> tuple[tuple[Toolset, ...], tuple[ToolsetDamaged, ...]]:
 def match_tree(
     reader: DirectoryReader, architecture: str, machine: str, choice: Choice, *, remember: bool
 ) -> Match:
-    """Return the set that knows most of a tree's programs, all its files checked.
+    """Return the set that knows most of a tree's programs and least else, all its files checked.
 
     ``architecture`` is the tree's and ``machine`` the host's. What was read is kept if
     ``remember``. Raises ToolsetMissing where no set knows any, ToolsetDamaged.
@@ -84,7 +84,7 @@ def match_tree(
         if (toolset.architecture, toolset.machine) != (architecture, machine):
             continue
         match = _matched(reader, toolset, choice, digests)
-        if match.uses and (best is None or len(match.uses) > len(best.uses)):
+        if match.uses and (best is None or _fitness(match) > _fitness(best)):
             best = match
     if best is None:
         raise damaged[0] if damaged else _missing(reader, architecture)
@@ -92,6 +92,10 @@ def match_tree(
     if remember:
         digests.keep()
     return best
+
+
+def _fitness(match: Match) -> tuple[int, int]:
+    return len(match.uses), -len(match.left)
 
 
 def match_candidates(reader: DirectoryReader, directory: HostPath) -> Match:
