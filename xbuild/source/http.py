@@ -79,7 +79,7 @@ def require_safe(url: str, *, is_checked: bool) -> None:
             f"Cannot download from {host}: the URL has a user name or a password in it",
             "download it by other means, and give the file",
         )
-    if parts.scheme == "http" and not is_checked and not _is_loopback(host):
+    if parts.scheme == "http" and not is_checked and not _stays_here(host):
         raise DownloadFailed(
             f"Cannot download {url}: over plain http, anybody in between could change it",
             "use https://, or give --sha256",
@@ -181,6 +181,12 @@ def _require_known_proxies() -> None:
                 f"Cannot download through {scheme}_proxy: {kind} is not spoken",
                 "name an http proxy, or unset the variable",
             )
+
+
+def _stays_here(host: str) -> bool:
+    """Tell whether what is asked of a host over http does not leave this machine."""
+    has_proxy = "http" in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+    return _is_loopback(host) and not has_proxy
 
 
 def _is_loopback(host: str) -> bool:

@@ -268,10 +268,21 @@ def test_proxy_of_the_environment_is_used(
     monkeypatch.setenv("http_proxy", site.url)
     found = _get(Wanted(f"http://192.0.2.1{PATH}", sha256=SHA256), cache)
     assert found.sha256 == SHA256
-    monkeypatch.setenv("no_proxy", "192.0.2.1")
+    monkeypatch.setenv("no_proxy", "192.0.2.1,127.0.0.1")
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:9")
     with pytest.raises(DownloadFailed, match="socks5 is not spoken"):
         _get(Wanted(f"{site.url}/x"), cache)
+
+
+def test_what_is_of_this_machine_goes_through_no_proxy_unchecked(
+    site: Site, cache: HostPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
+    with pytest.raises(DownloadFailed, match="over plain http, anybody in between"):
+        _get(_wanted(site), cache)
+    assert not site.asked
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert _get(_wanted(site), cache).sha256 == SHA256
 
 
 def test_https_with_a_certificate_that_nobody_trusts(
