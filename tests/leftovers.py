@@ -13,7 +13,7 @@ import signal
 import time
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_SETTLE_S = 2.0
+_SETTLE_S = 5.0
 
 
 def adopt_orphans() -> None:
