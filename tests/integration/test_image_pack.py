@@ -149,6 +149,21 @@ def test_checksums_hold_and_those_of_others_stay(tmp_path: Path) -> None:
     subprocess.run(["sha256sum", "-c"], input=ours, text=True, cwd=tmp_path, check=True)
 
 
+def test_links_that_another_laid_are_not_followed(tmp_path: Path) -> None:
+    """Who owns the directory of an image that root packs is not root."""
+    image, victim = card(tmp_path), tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("SHA256SUMS", "out.img.bmap", "out.img"):
+        (tmp_path / f".{name}.xbuild-pack").symlink_to(victim)
+    done = pack(image, "out.img")
+    assert not any(os.path.islink(each) for each in (done.image, done.block_map, done.checksums))
+    os.unlink(done.checksums)
+    os.symlink(victim, done.checksums)
+    with pytest.raises(ImageError, match="Too many levels of symbolic links"):
+        pack(image, "other.img")
+    assert victim.read_text() == "precious"
+
+
 def test_in_place_replaces_the_image(tmp_path: Path) -> None:
     image = card(tmp_path)
     add_secret(image)

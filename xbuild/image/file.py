@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 
 from xbuild.errors import DamagedImage, ImageError
@@ -70,3 +71,16 @@ class ImageFile(OwnsDescriptor):
         if size == 0:
             raise DamagedImage(f"{self.label} is empty", "fetch or make it again")
         return size
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """Open a file beside an image, for open(): who owns the directory may lay links in it.
+
+    Raises OSError ELOOP for one.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def copy_status(source: int, target: int) -> None:
+    """Give an open file the mode, times and attributes of another. Raises OSError."""
+    shutil.copystat(f"/proc/self/fd/{source}", f"/proc/self/fd/{target}")

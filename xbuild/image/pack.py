@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from xbuild.errors import ImageError, UnsupportedImage
 from xbuild.image.bmap import BlockMap, MappedRange, format_bmap
 from xbuild.image.compressed import raw_name, unpack_command
 from xbuild.image.extents import Extent, total_length
-from xbuild.image.file import ImageFile
+from xbuild.image.file import ImageFile, copy_status, open_no_link
 from xbuild.image.lock import lock_image
 from xbuild.image.program import require_program
 from xbuild.image.table import table_of
@@ -122,11 +121,12 @@ def _pack(
         os.fsync(file.fileno())
         packed_size = os.fstat(file.fileno()).st_size
         digest = _digest(file)
-    _refuse_changed(image, before)
+        _refuse_changed(image, before)
+        if output == image.path:
+            # By descriptor: whoever owns the directory may lay links in it meanwhile.
+            copy_status(image.fd, file.fileno())
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
     text = format_bmap(BlockMap(image.size, "sha256", ranges))
-    if output == image.path:
-        shutil.copystat(image.path, work)
-        os.chown(work, before.st_uid, before.st_gid)
     os.replace(work, output)
     map_path = HostPath(output.removesuffix(SUFFIXES[compression]) + ".bmap")
     _write(map_path, text)
@@ -239,7 +239,7 @@ def _refuse_changed(image: ImageFile, before: os.stat_result) -> None:
 def _add_sums(path: HostPath, sums: dict[HostPath, str]) -> None:
     """Put checksums into a file as sha256sum(1) writes it, in place of those of the same names."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=open_no_link) as file:
             lines = file.read().splitlines()
     except FileNotFoundError:
         lines = []
@@ -254,8 +254,9 @@ def _add_sums(path: HostPath, sums: dict[HostPath, str]) -> None:
 def _write(path: HostPath, data: bytes) -> None:
     """Replace a file by one with this content, whole or not at all."""
     work = f"{os.path.dirname(path)}/.{os.path.basename(path)}.xbuild-pack"
+    _remove(work)
     try:
-        with open(work, "wb") as file:
+        with open(work, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.compressed import raw_name, unpack_command
 from xbuild.image.ext_resize import repair_ext, resize_ext, run_tool, smallest_ext, verify_ext
 from xbuild.image.extents import Extent, copy_extents, data_extents, total_length
-from xbuild.image.file import ImageFile
+from xbuild.image.file import ImageFile, copy_status, open_no_link
 from xbuild.image.filesystem import EXT, filesystem_in
 from xbuild.image.lock import lock_image
 from xbuild.image.repartition import (
@@ -171,11 +170,11 @@ def _perform(
     before = os.fstat(image.fd)
     _copy_out(image, subject.span, work)
     done("copied")
-    with open(work, "r+b") as file:
+    with open(work, "r+b", opener=open_no_link) as file:
         repair_ext(file.fileno(), label=path)
     done("checked")
     goal = choose(subject, work)
-    with open(work, "r+b") as file:
+    with open(work, "r+b", opener=open_no_link) as file:
         resize_ext(file.fileno(), goal.filesystem, label=path)
     done("resized")
     _put_in_place(work, subject.span.offset)
@@ -185,7 +184,7 @@ def _perform(
         wanted = resized(subject.table, subject.last, goal.filesystem)
         write_table(work, edit_script(subject.script, wanted), wanted, label=path)
     done("partitioned")
-    with open(work, "rb") as file:
+    with open(work, "rb", opener=open_no_link) as file:
         verify_ext(file.fileno(), subject.span.offset, label=path)
     _refuse_changed(image, before)
     done("verified")
@@ -280,7 +279,7 @@ def _put_in_place(work: HostPath, offset: int) -> None:
     if status == 0:
         return
     os.rename(work, f"{work}-2")
-    with open(f"{work}-2", "rb") as source, open(work, "xb") as target:
+    with open(f"{work}-2", "rb", opener=open_no_link) as source, open(work, "xb") as target:
         size = os.fstat(source.fileno()).st_size
         extents = list(data_extents(source.fileno(), 0, size))
         copy_extents(source.fileno(), target.fileno(), extents, shift=offset)
@@ -289,7 +288,7 @@ def _put_in_place(work: HostPath, offset: int) -> None:
 
 def _copy_head(image: ImageFile, work: HostPath, length: int, size: int) -> None:
     """Copy what is before the file system, and give the file its final size."""
-    with open(work, "r+b") as target:
+    with open(work, "r+b", opener=open_no_link) as target:
         copy_extents(image.fd, target.fileno(), data_extents(image.fd, 0, length))
         target.truncate(size)
 
@@ -306,11 +305,11 @@ def _refuse_changed(image: ImageFile, before: os.stat_result) -> None:
 def _replace(image: ImageFile, work: HostPath) -> None:
     """Put the work in the image's place, durably, with its owner, mode and attributes."""
     status = os.fstat(image.fd)
-    fd = os.open(work, os.O_RDWR | os.O_CLOEXEC)
+    fd = open_no_link(work, os.O_RDWR)
     try:
         if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
             os.fchown(fd, status.st_uid, status.st_gid)
-        shutil.copystat(image.path, work)
+        copy_status(image.fd, fd)
         os.utime(fd)
         os.fsync(fd)
     finally:
