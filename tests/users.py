@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -168,4 +169,8 @@ def _lines(path: str) -> list[str]:
 def _run(command: list[str]) -> None:
     program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
     assert program is not None, f"{command[0]} is missing (package passwd)"
-    subprocess.run([program, *command[1:]], check=True, capture_output=True)
+    for pause_s in (0.5, 1.0, 2.0, 4.0, 8.0):  # who else changes /etc/passwd is soon done
+        if subprocess.run([program, *command[1:]], capture_output=True).returncode == 0:
+            return
+        time.sleep(pause_s)
+    subprocess.run([program, *command[1:]], check=True)
