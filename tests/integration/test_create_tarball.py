@@ -269,6 +269,20 @@ def test_room_is_looked_at(
     assert done.stdout == ""
 
 
+def test_a_place_that_another_has_made_is_refused(
+    single: Runner, root: Runner, new_place: NewPlace
+) -> None:
+    """Whose it is could exchange the tree while it is made: beside a target in /tmp, say."""
+    place = new_place(root.user)
+    os.chmod(place, 0o1777)
+    os.mkdir(f"{place}/.tree.xbuild-create")
+    os.chown(f"{place}/.tree.xbuild-create", single.user.uid, single.user.gid)
+    done = create(root, f"{place}/tree", "rootfs:EMPTY", "--arch", "arm64")
+    assert done.returncode == 125
+    assert "is another user's" in done.stderr
+    assert os.listdir(place) == [".tree.xbuild-create"]
+
+
 def test_a_target_that_exists(single: Runner, new_place: NewPlace) -> None:
     place = new_place(single.user)
     source = write(place, "a.tar", SMALL)

@@ -106,6 +106,11 @@ def _locked(place: HostPath, target: HostPath) -> Iterator[int]:
     with suppress(FileExistsError):
         os.mkdir(place, 0o700)
     with _opened(place) as fd:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise SourceError(
+                f"Cannot make {target}: {place} is another user's, who could change what is made",
+                "have it removed, or name a target elsewhere",
+            )
         try:
             lock_descriptor(fd, exclusive=True)
         except BlockingIOError as error:
