@@ -127,7 +127,7 @@ def names() -> list[str]:
 @in_private_registry
 def test_without_an_entry_nothing_matches(qemu: HostPath) -> None:
     assert read_entries() == ()
-    assert reason() == f"no entry matches {ARCH.name} programs (Exec format error)"
+    assert reason() == f"no entry matches {ARCH.common_name} programs (Exec format error)"
 
 
 @pytest.mark.parametrize("flags", ["", "F", "P", "PF", "O", "POF", "POCF"])
