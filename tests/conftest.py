@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -19,6 +20,17 @@ from tests.users import User
 from xbuild.record import HostPath
 
 DEFAULT_TIMEOUT_S = 30.0
+
+
+def pytest_configure() -> None:
+    """Have signals do what they do in a terminal's foreground.
+
+    A shell starts what it puts into the background with SIGINT and SIGQUIT ignored, nohup with
+    SIGHUP ignored, and everything that the tests start would ignore them as well.
+    """
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class OpenTerminal(Protocol):
