@@ -127,7 +127,7 @@ def test_every_byte_passes_a_raw_terminal(sessions: list[Session], root: Runner)
         (("--", "/nonexistent"), 127),
         (("--", "/etc/passwd"), 126),
         (("--chdir=/nonexistent", "--", "true"), 125),
-        (("--tmpfs=/mnt:size=nonsense", "--", "true"), 125),
+        (("--tmpfs=/mnt:nonsense=1", "--", "true"), 125),
         (("--", "sh", "-c", "stty raw; kill -TERM $$"), 143),
         (("--", "sh", "-c", "stty raw; kill -KILL $$"), 137),
     ],
