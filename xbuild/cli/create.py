@@ -157,7 +157,7 @@ def _show_plan(order: _Order) -> None:
 
 def _form_in_words(order: _Order) -> str:
     if order.form != "image":
-        return f"a{'n archive' if order.form == 'archive' else ' directory'}"
+        return "an archive" if order.form == "archive" else "a directory"
     size = "what the tree needs and some more" if order.size is None else size_in_words(order.size)
     return f"an image with the layout {order.layout}, of {size}"
 

@@ -72,14 +72,15 @@ def build_image(
     boot partition. Raises ImageError where it does not fit, HostUnable where a program lacks.
     """
     boot = _BOOT if design.layout == "rpi" else 0
-    needed = _FIRST + boot + _needed(tree, identities.outer) + _TAIL
+    content, count = _measure(tree, identities.outer)
+    needed = _FIRST + boot + _needed(content, count) + _TAIL
     size = design.size or _rounded(needed + _SLACK)
     if size < needed:
         raise ImageError(
             f"The tree does not fit into {size // MIB} MiB: it takes {_rounded(needed) // MIB} MiB",
             f"--size {_rounded(needed + _SLACK) // MIB}M leaves some room",
         )
-    _require_room(tree, output, identities.outer)
+    _require_room(output, content)
     size = size // _SECTOR * _SECTOR
     firmware = _Part(_FIRST, boot, f"{secrets.randbits(32):08X}")
     at = _FIRST + boot
@@ -95,9 +96,8 @@ def build_image(
     return notes
 
 
-def _require_room(tree: HostPath, output: HostPath, outer: IdMap | None) -> None:
-    """Raise ImageError unless there is room for an image of a tree, whose own holes take none."""
-    content = int(as_root_of(outer, lambda: _measured(tree)).split()[0])
+def _require_room(output: HostPath, content: int) -> None:
+    """Raise ImageError unless there is room for an image of so much; its own holes take none."""
     if not has_room(os.path.dirname(output), content):
         least = (content + RESERVE) // MIB
         raise ImageError(
@@ -110,14 +110,19 @@ def _rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def _needed(tree: HostPath, outer: IdMap | None) -> int:
+def _needed(content: int, count: int) -> int:
     """Return how large a root file system has to be for a tree, in bytes."""
-    content, count = map(int, as_root_of(outer, lambda: _measured(tree)).split())
     return max(_LEAST, int((content + count * _PER_FILE) * 1.12) + _LEAST)
 
 
+def _measure(tree: HostPath, outer: IdMap | None) -> tuple[int, int]:
+    """Return the bytes of all files of a tree, holes left out, and their number."""
+    content, count = as_root_of(outer, lambda: _measured(tree)).split()
+    return int(content), int(count)
+
+
 def _measured(tree: HostPath) -> str:
-    """Return the bytes of all files, holes left out, and their number, as text."""
+    """Return both as text."""
     seen: set[tuple[int, int]] = set()
     content = 0
     for directory, directories, files in os.walk(tree):
@@ -217,7 +222,7 @@ def _make_firmware(work: _Work, part: _Part) -> None:
 
 
 def _mkfs(tree: HostPath, root: _Part, outer: IdMap | None) -> tuple[str, ...]:
-    count = int(as_root_of(outer, lambda: _measured(tree)).split()[1])
+    _, count = _measure(tree, outer)
     inodes = max(root.size // _INODE_RATIO, count + count // 4 + 1024)
     return (
         *("mkfs.ext4", "-q", "-F", "-L", "rootfs", "-U", root.identifier, "-m", "1"),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     Way = Literal["exec", "bind"]
 
 
-# Of these, some command lines are the tree's own programs' alone: they are not for bind mounts.
 _TOLD = 4  # programs that a note names
+# Of these, some command lines are the tree's own programs' alone: they are not for bind mounts.
 _ARGUMENTS_DECIDE = ("driver", "coreutils", "text")
 # What these do follows the locale, and the proof knows those alone that a C library has built in.
 _BY_LOCALE = ("shell", "make", "coreutils", "text", "archiver", "other")

@@ -20,6 +20,7 @@ from xbuild.emulation.rules import BINFMT_P_SUFFIX
 from xbuild.errors import TimedOut
 from xbuild.record import Record
 from xbuild.sandbox.signals import END_ALL
+from xbuild.sandbox.sysfs import io_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,7 +165,8 @@ class Deadline:
         self._send(signal.SIGCONT)  # one that is stopped could not heed it
 
     def _end_for_good(self, now: float) -> None:
-        moved = Activity(activity_below(self._pid).written + _moved(self._porter), 0)
+        ported = io_of(self._porter, "rchar", "wchar") or 0
+        moved = Activity(activity_below(self._pid).written + ported, 0)
         if not self._all_ended:
             self._all_ended = True
             self._send(END_ALL)
@@ -192,7 +194,7 @@ def activity_below(pid: int) -> Activity:
     for entry in _entries_below(pid):
         with suppress(OSError, ValueError):
             ticks += _ticks(entry)
-            written += _written(entry)
+            written += io_of(entry, "wchar") or 0
     return Activity(written, ticks)
 
 
@@ -222,13 +224,6 @@ def processes_below(pid: int, *, keeps_names: bool) -> tuple[Process, ...]:
                 state, call = _fields(entry)[0], _call(entry)
                 found.append(Process(int(entry), words, state, emulator, call))
     return tuple(found)
-
-
-def _moved(pid: int) -> int:
-    """Return how many characters a process of ours has read and written."""
-    with suppress(OSError, ValueError), open(f"/proc/{pid}/io", encoding="ascii") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
-    return 0
 
 
 def _call(pid: str) -> int | None:
@@ -283,8 +278,3 @@ def _fields(pid: str) -> list[str]:
     """Return what /proc/PID/stat says after the name: the state first."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()
-
-
-def _written(pid: str) -> int:
-    with open(f"/proc/{pid}/io", encoding="ascii") as file:
-        return int(next(line for line in file if line.startswith("wchar")).split()[1])

@@ -29,6 +29,19 @@ def processes() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
+def io_of(pid: int | str, *counters: str) -> int | None:
+    """Return the sum of a process's ``counters``, such as wchar, in bytes: proc_pid_io(5).
+
+    None where they are not to be read: the process is gone, or of another user's namespace, or the
+    kernel has no CONFIG_TASK_IO_ACCOUNTING.
+    """
+    try:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith(counters))
+    except OSError:
+        return None
+
+
 def backing_file_of(loop: str) -> str:
     """Return the file of a loop device such as ``loop0``: that without one has none to show."""
     return text_of(f"{BLOCKS}/{loop}/loop/backing_file")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from xbuild.record import Record
 from xbuild.sandbox.container import Watched
 from xbuild.sandbox.init import exit_status_of
+from xbuild.sandbox.sysfs import io_of
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     PeakOf = Literal["container", "process"]
 
 _KIB = 1024
-_WRITTEN = "wchar: "  # proc_pid_io(5)
 _BLOCK = 512  # linux/task_io_accounting_ops.h: task_io_get_oublock
 
 
@@ -50,7 +50,7 @@ class MeasuredWatched(Watched):
     def _reap(self, flags: int) -> int | None:
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | flags) is None:
             return None
-        written = _written_by(self.pid)  # while it is a zombie
+        written = io_of(self.pid, "wchar")  # while it is a zombie
         _, wait_status, used = os.wait4(self.pid, 0)
         self.usage = Usage(
             used.ru_utime,
@@ -61,12 +61,3 @@ class MeasuredWatched(Watched):
             used.ru_oublock * _BLOCK,
         )
         return exit_status_of(wait_status)
-
-
-def _written_by(pid: int) -> int | None:
-    try:
-        with open(f"/proc/{pid}/io", encoding="ascii") as file:
-            lines = (line for line in file if line.startswith(_WRITTEN))
-            return int(next(lines)[len(_WRITTEN) :])
-    except OSError:  # of another user's namespace, or there is no CONFIG_TASK_IO_ACCOUNTING
-        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 LOOKS_BYTES = 4096
 
 _AGAIN = "fetch or make it again"
+_ITS_TREE = "name the tree that goes with it"
 _LINUX = "name a tree with Linux programs"
 _WANTED = "name a directory with a root filesystem; xbuild create makes one"
 
@@ -16,7 +17,7 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
         0,
         b"MZ",
         "a PE program (Windows or UEFI)",
-        "name a tree with Linux programs; wine runs these",
+        f"{_LINUX}; wine runs these",
     ),
     (0, b"#!", "a script", "name the tree that it belongs to"),
     (0, b"\xcf\xfa\xed\xfe", "a Mach-O program (macOS)", _LINUX),
@@ -42,11 +43,11 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
         0,
         b"\x27\x05\x19\x56",
         "a U-Boot image",
-        "dumpimage takes it apart; name the tree that goes with it",
+        f"dumpimage takes it apart; {_ITS_TREE}",
     ),
-    (0, b"\xd0\x0d\xfe\xed", "a device tree or a FIT image", "name the tree that goes with it"),
-    (56, b"ARMd", "an arm64 kernel", "name the tree that goes with it"),
-    (514, b"HdrS", "an x86 kernel", "name the tree that goes with it"),
+    (0, b"\xd0\x0d\xfe\xed", "a device tree or a FIT image", _ITS_TREE),
+    (56, b"ARMd", "an arm64 kernel", _ITS_TREE),
+    (514, b"HdrS", "an x86 kernel", _ITS_TREE),
     (512, b"EFI PART", "a disk image (GPT)", "mount its partitions and name the mount point"),
     (1080, b"\x53\xef", "an ext2, ext3 or ext4 image", "mount it and name the mount point"),
     (1024, b"\xe2\xe1\xf5\xe0", "an EROFS image", "mount it and name the mount point"),
