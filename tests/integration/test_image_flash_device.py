@@ -135,7 +135,9 @@ def test_swap_is_refused(tmp_path: Path, image: HostPath, attach: Attach) -> Non
         subprocess.run(["swapoff", device], check=True)
 
 
-def test_loop_device_of_the_image_is_refused(image: HostPath, attach: Attach) -> None:
+@pytest.mark.parametrize("name", ["card.img", os.fsdecode(b"caf\xe9.img")])
+def test_loop_device_of_the_image_is_refused(name: str, image: HostPath, attach: Attach) -> None:
+    image = HostPath(str(Path(image).rename(os.path.join(os.path.dirname(image), name))))
     before = Path(image).read_bytes()
     with pytest.raises(DeviceRefused, match="the image itself"):
         propose_flash(image, attach(image))

@@ -17,6 +17,7 @@ from xbuild.image.file import ImageFile
 from xbuild.image.lock import ImageLock, lock_image
 from xbuild.image.occupation import Occupation
 from xbuild.record import HostPath
+from xbuild.sandbox.sysfs import text_of
 
 _BLKRRPART = 0x125F  # linux/fs.h
 _BLKFLSBUF = 0x1261
@@ -70,7 +71,7 @@ def refuse_same(image: ImageFile, device: Device) -> None:
             f"{device.path} is the image itself, or holds it",
             "name the card or stick that is to be written: lsblk",
         )
-    backing = read_attribute(f"{device.node}/loop/backing_file") if device.node else ""
+    backing = text_of(f"{device.node}/loop/backing_file") if device.node else ""
     try:
         behind = os.stat(backing) if backing else None
     except OSError:
