@@ -113,12 +113,14 @@ def test_action_that_is_cancelled(root: Runner, tmp_path: Path) -> None:
     step = read_yaml(f"{CHECKOUT}/action.yml")["runs"]["steps"][-1]
     script = tmp_path / "step.sh"
     script.write_text(step["run"])
+    # No long sleep: its shell's child would lose a signal that comes before it has become sleep(1).
+    waits = "while :; do sleep 0.05; done"
     path = f"{os.path.dirname(root.xbuild[0])}:{os.environ['PATH']}"
     environment = root.user.environment(
         GITHUB_ACTIONS="true",
         GITHUB_ACTION_PATH=CHECKOUT,
         XBUILD_TREE=root.tree("arm64"),
-        XBUILD_SCRIPT="trap 'exit 7' INT; echo log >/tmp/log; echo ready; sleep 60",
+        XBUILD_SCRIPT=f"trap 'exit 7' INT; echo log >/tmp/log; echo ready; {waits}",
         XBUILD_ARTIFACTS=f"/tmp/log:{tmp_path}/artifact",
     )
     with subprocess.Popen(
