@@ -10,7 +10,6 @@ import io
 import os
 import re
 import subprocess
-from types import TracebackType
 from typing import Self
 
 from xbuild.errors import DamagedImage, UnsupportedImage
@@ -65,12 +64,7 @@ class Content:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.restart()
 
     def ranges(self) -> tuple[MappedRange, ...]:

@@ -20,7 +20,7 @@ from xbuild.record import assert_never
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 _CREDENTIALS = struct.Struct("iII")
 _TAP = "tap0"
@@ -41,12 +41,7 @@ class NetworkLine:
     def __enter__(self) -> NetworkLine:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _value: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._own.close()
         if self._exit >= 0:
             os.close(self._exit)

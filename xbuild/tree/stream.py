@@ -12,7 +12,6 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 from xbuild.errors import DamagedArchive, TargetError
@@ -89,12 +88,7 @@ class ForwardStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def close(self) -> None:
