@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from xbuild.record import HostPath as HostPath
     from xbuild.sandbox.container import Container as Container
     from xbuild.tree.survey import Survey as Survey
-    from xbuild.tree.survey import survey as survey
+    from xbuild.tree.target import survey as survey
 
 _HOMES = {
     "BindRequest": "xbuild.plan.request",
@@ -44,7 +44,7 @@ _HOMES = {
     "explain": "xbuild.plan.explain",
     "make_plan": "xbuild.plan.make",
     "plan_run": "xbuild.plan.make",
-    "survey": "xbuild.tree.survey",
+    "survey": "xbuild.tree.target",
 }
 
 

@@ -39,7 +39,7 @@ from xbuild.source.pack import compression_for, pack_tree
 from xbuild.source.place import place_beside, require_free, settle
 from xbuild.source.preview import preview
 from xbuild.source.unpack import SIZE_LIMIT
-from xbuild.tree.survey import survey
+from xbuild.tree.target import survey
 
 Form = Literal["directory", "archive", "image"]
 _IMAGE_ENDING = ".img"

@@ -23,7 +23,7 @@ from xbuild.sandbox.confined import ConfinedProgram, Place
 from xbuild.sandbox.room import MORE_ROOM, RESERVE, has_room
 
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.steps import IdMap
 
 Layout = Literal["gpt", "mbr", "rpi"]

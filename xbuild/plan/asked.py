@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.guest import Guest, Place
     from xbuild.plan.host import Host
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.places import MountPoints
     from xbuild.plan.request import OverlayRequest, Request
     from xbuild.plan.steps import Create, Step

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Guest
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.inits import InitKind
     from xbuild.plan.limiting import Hierarchies
     from xbuild.plan.request import Request

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.guest import Place
     from xbuild.plan.host import Host
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.places import MountPoints
     from xbuild.plan.steps import Create, IdMap, Step
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.guest import Guest
     from xbuild.plan.host import Host
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.steps import Step
 
     Options = tuple[tuple[str, str | None], ...]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from xbuild.errors import HostUnable, UsageError
-from xbuild.plan.identities import Identities, same_ids
-from xbuild.plan.ids import IdMap, Owner
+from xbuild.plan.ids import Identities, IdMap, Owner, same_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

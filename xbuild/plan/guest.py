@@ -120,14 +120,14 @@ def read_guest(
 
 
 def _read_links(reader: TreeReader) -> tuple[tuple[str, str], ...]:
-    from xbuild.plan.layering import read_links  # off the start path
+    from xbuild.tree.top_links import read_top_links  # off the start path
 
     if not isinstance(reader, DirectoryReader):
         raise UsageError(
             "--volatile yes needs a tree in a directory, or an image that is mounted",
             "--volatile overlay discards all changes and works with any tree",
         )
-    return read_links(reader)
+    return read_top_links(reader)
 
 
 def _setuid_command(

@@ -15,7 +15,6 @@ from xbuild.record import HostPath, Record, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.limiting import Hierarchies
-    from xbuild.plan.networking import NetworkFacts
 
 # linux/capability.h
 _CAP_CHOWN = 0
@@ -54,6 +53,14 @@ class SubIds(Record):
 
     start: int
     count: int
+
+
+class NetworkFacts(Record):
+    """What this host has for networks of containers' own: programs that were found, its id."""
+
+    slirp4netns: HostPath | None
+    ip: HostPath | None
+    machine_id: str
 
 
 class Host(Record):

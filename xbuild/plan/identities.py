@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from xbuild.errors import HostUnable
-from xbuild.plan.steps import IdMap, IdRange, Owner
-from xbuild.record import Record
+from xbuild.plan.ids import Identities, IdMap, IdRange, Owner, same_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
-
     from xbuild.plan.guest import Account
     from xbuild.plan.host import Host, SubIds
     from xbuild.plan.request import Request
     from xbuild.tree.survey import Survey
 
-    Kind = Literal["shifted", "identity", "subordinate", "single", "nested"]
 
 # The last 64 Ki of systemd's range for containers (systemd.io/UIDS-GIDS), free of allocations.
 SHIFTED_BASE = 0x6FFF0000
@@ -26,22 +22,6 @@ ALLOW_NEWUIDMAP = (
     "in its image, as root: chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap; setcap cap_setuid=ep"
     " /usr/bin/newuidmap; setcap cap_setgid=ep /usr/bin/newgidmap"
 )
-
-
-class Identities(Record):
-    """The id maps of a container.
-
-    ``outer`` is entered first and owns the mounts; root of the host needs none. ``inner`` is the
-    guest's own. ``tree`` presents files on disk through an idmapped mount. ``owner`` is the
-    guest's root as numbers valid where mounts are made.
-    """
-
-    kind: Kind
-    outer: IdMap | None
-    inner: IdMap
-    tree: IdMap | None
-    owner: Owner
-    notes: tuple[str, ...] = ()
 
 
 def choose_identities(
@@ -180,13 +160,6 @@ def _granted(spans: tuple[SubIds, ...]) -> tuple[IdRange, ...]:
 
 def _shift_down(ranges: tuple[IdRange, ...]) -> tuple[IdRange, ...]:
     return tuple(IdRange(span.inside - 1, span.outside, span.count) for span in ranges)
-
-
-def same_ids(outer: IdMap) -> IdMap:
-    """Map every id of ``outer`` to itself; a range may not span two of the namespace above."""
-    uids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.uids)
-    gids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.gids)
-    return IdMap(uids, gids, "parent", outer.has_setgroups)
 
 
 def _single(host: Host, owner: int) -> Identities:

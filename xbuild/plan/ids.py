@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    Kind = Literal["shifted", "identity", "subordinate", "single", "nested"]
     MapWriter = Literal["self", "launcher", "newuidmap", "parent"]
 
 
@@ -42,6 +43,13 @@ class IdMap(Record):
         return _outside(self.gids, gid)
 
 
+def same_ids(outer: IdMap) -> IdMap:
+    """Map every id of ``outer`` to itself; a range may not span two of the namespace above."""
+    uids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.uids)
+    gids = tuple(IdRange(span.inside, span.inside, span.count) for span in outer.gids)
+    return IdMap(uids, gids, "parent", outer.has_setgroups)
+
+
 def _outside(ranges: tuple[IdRange, ...], number: int) -> int | None:
     for span in ranges:
         if span.inside <= number < span.inside + span.count:
@@ -54,3 +62,19 @@ class Owner(Record):
 
     uid: int = 0
     gid: int = 0
+
+
+class Identities(Record):
+    """The id maps of a container.
+
+    ``outer`` is entered first and owns the mounts; root of the host needs none. ``inner`` is the
+    guest's own. ``tree`` presents files on disk through an idmapped mount. ``owner`` is the
+    guest's root as numbers valid where mounts are made.
+    """
+
+    kind: Kind
+    outer: IdMap | None
+    inner: IdMap
+    tree: IdMap | None
+    owner: Owner
+    notes: tuple[str, ...] = ()

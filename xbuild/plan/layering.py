@@ -6,9 +6,8 @@ Off the start path: loaded where one of their options is used.
 from __future__ import annotations
 
 import os
-import stat
 
-from xbuild.errors import HostUnable, TargetError, UsageError
+from xbuild.errors import HostUnable, UsageError
 from xbuild.plan.layers import TREE, MountPersistent, MountVolatile, OverlayAt
 from xbuild.record import HostPath
 
@@ -16,12 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from xbuild.plan.guest import Guest, Place
     from xbuild.plan.host import Host
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.layers import Create
     from xbuild.plan.request import OverlayRequest, Request
-    from xbuild.tree.resolve import DirectoryReader
-
-_LINK_LIMIT = 64
 
 
 def work_directory(upper: HostPath) -> HostPath:
@@ -122,26 +118,3 @@ def _check_whose(directory: HostPath, tree: HostPath) -> None:
 def volatile_step(request: Request, guest: Guest, ids: Identities) -> MountVolatile:
     """Decide how a root is mounted that has the tree's /usr alone."""
     return MountVolatile(request.target, guest.links, ids.tree, ids.owner)
-
-
-def read_links(reader: DirectoryReader) -> tuple[tuple[str, str], ...]:
-    """Return the links at the top of a tree, such as bin to usr/bin.
-
-    Raises TargetError for a tree whose programs are not all below /usr.
-    """
-    links: list[tuple[str, str]] = []
-    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=reader.fd)
-    try:
-        names = sorted(os.listdir(directory))
-    finally:
-        os.close(directory)
-    for name in names:
-        mode = os.lstat(name, dir_fd=reader.fd).st_mode
-        if name in ("bin", "lib") and stat.S_ISDIR(mode):
-            raise TargetError(
-                f"{reader.label}/{name} is a directory: without it, /usr alone runs nothing",
-                "--volatile overlay discards all changes and works with any tree",
-            )
-        if stat.S_ISLNK(mode) and len(links) < _LINK_LIMIT:
-            links.append((name, os.readlink(name, dir_fd=reader.fd)))
-    return tuple(links)

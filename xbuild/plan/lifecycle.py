@@ -9,12 +9,6 @@ import os
 
 from xbuild.record import HostPath, Record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from xbuild.plan.request import Request
-
 NAME_LIMIT = 48  # characters, so that a socket's path fits into sun_path: unix(7)
 KILL_TIMEOUT_S = 10.0
 BOOTED_KILL_TIMEOUT_S = 90.0  # services have theirs, which is this for systemd's
@@ -78,27 +72,6 @@ class RegisterMachine(Record):
     tree: HostPath
     machine_id: str
     is_required: bool
-
-
-if TYPE_CHECKING:
-    Lifecycle = LockTree | Enlist | LimitTime
-
-
-def lifecycle_steps(request: Request, *, is_image: bool) -> Iterator[Lifecycle]:
-    """Yield what the launcher does first."""
-    if (request.exclusive or not request.ephemeral) and not is_image:
-        yield LockTree(request.target, request.exclusive)
-    yield Enlist(
-        request.name or default_name(request.target),
-        request.name is not None,
-        request.target,
-        request.ephemeral,
-        request.detached and not request.held,
-        request.detached or request.name is not None,
-        request.boot,
-    )
-    if request.timeout_s is not None or request.idle_timeout_s is not None:
-        yield LimitTime(request.timeout_s, request.idle_timeout_s, request.kill_timeout_s)
 
 
 def default_name(target: HostPath) -> str:

@@ -11,7 +11,7 @@ from xbuild.plan.emulate import choose_emulation, host_entries
 from xbuild.plan.guest import read_guest
 from xbuild.plan.host import Host
 from xbuild.plan.identities import check_mapped, choose_identities, may_have_roots_number
-from xbuild.plan.lifecycle import lifecycle_steps
+from xbuild.plan.lifecycle import Enlist, LimitTime, LockTree, default_name
 from xbuild.plan.naming import hostname_of
 from xbuild.plan.privileges import privilege_steps
 from xbuild.plan.request import LIMITS
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from xbuild.plan.disk import Disk
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Guest
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.limits import LimitResources
     from xbuild.plan.native import Native
     from xbuild.plan.request import Request
@@ -145,7 +145,7 @@ def make_plan(
         outer += open_steps(disk)
     limits = _limits(request, host)
     plan: list[Step] = [
-        *lifecycle_steps(request, is_image=disk is not None),
+        *_lifecycle_steps(request, is_image=disk is not None),
         *request.host_links,
         *limits,
         *outer,
@@ -171,6 +171,23 @@ def make_plan(
         *_boot_notes(request, emulations),
     )
     return steps.Plan(request.target, tuple(plan), notes, host_entries(emulations))
+
+
+def _lifecycle_steps(request: Request, *, is_image: bool) -> Iterator[Step]:
+    """Yield what the launcher does first."""
+    if (request.exclusive or not request.ephemeral) and not is_image:
+        yield LockTree(request.target, request.exclusive)
+    yield Enlist(
+        request.name or default_name(request.target),
+        request.name is not None,
+        request.target,
+        request.ephemeral,
+        request.detached and not request.held,
+        request.detached or request.name is not None,
+        request.boot,
+    )
+    if request.timeout_s is not None or request.idle_timeout_s is not None:
+        yield LimitTime(request.timeout_s, request.idle_timeout_s, request.kill_timeout_s)
 
 
 def _limits(request: Request, host: Host) -> tuple[LimitResources, ...]:

@@ -9,9 +9,10 @@ import hashlib
 import os
 
 from xbuild.errors import HostUnable
+from xbuild.plan.host import NetworkFacts
 from xbuild.plan.lifecycle import default_name
 from xbuild.plan.networks import AttachUserNetwork, AttachVeth
-from xbuild.record import HostPath, Record
+from xbuild.record import HostPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,14 +24,6 @@ _PREFIXES = {"veth": "ve-", "bridge": "vb-"}  # systemd's 80-container-ve.networ
 _INTERFACE_LIMIT = 15  # characters: linux/if.h, IFNAMSIZ
 _HASH_DIGITS = 4
 _LINK_LOCAL_PAIRS = 1 << 14  # of four addresses each, in 169.254.0.0/16
-
-
-class NetworkFacts(Record):
-    """What this host has for networks of containers' own: programs that were found, its id."""
-
-    slirp4netns: HostPath | None
-    ip: HostPath | None
-    machine_id: str
 
 
 def read_network() -> NetworkFacts:

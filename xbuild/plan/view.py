@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xbuild.plan.emulate import Emulation
     from xbuild.plan.guest import Guest
     from xbuild.plan.host import Host, Mount
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.native import Native
     from xbuild.plan.request import Request
     from xbuild.plan.steps import Step

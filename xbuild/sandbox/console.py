@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from xbuild.errors import SetupFailed
 from xbuild.sandbox import _unix
 from xbuild.sandbox.entry import CONSOLE
-from xbuild.sandbox.terminal import ConsoleSender, read_some, woken_by_signals
+from xbuild.sandbox.terminal import ConsoleSender, read_some
+from xbuild.sandbox.wakeup import woken_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

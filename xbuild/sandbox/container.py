@@ -20,9 +20,9 @@ from xbuild.sandbox.assembly import (
     supervise,
 )
 from xbuild.sandbox.channel import Report, Reports
-from xbuild.sandbox.entry import Standing
 from xbuild.sandbox.namespaces import KeptPidNamespace, write_outer_map
 from xbuild.sandbox.signals import Forwarding
+from xbuild.sandbox.standing import Standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

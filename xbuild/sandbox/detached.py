@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from xbuild.sandbox.cgroups import ControlGroups
     from xbuild.sandbox.channel import Reports
     from xbuild.sandbox.container import Shown, Watched, _Nothing
-    from xbuild.sandbox.entry import Entry, Standing
+    from xbuild.sandbox.entry import Entry
     from xbuild.sandbox.signals import Forwarding
+    from xbuild.sandbox.standing import Standing
 
     Tell = Callable[[Plan, int, bytes], None]
 

@@ -6,11 +6,11 @@ from xbuild.errors import HostUnable
 from xbuild.plan.host import Host
 from xbuild.plan.identities import choose_identities, identities_to_make_a_tree
 from xbuild.plan.request import Request
-from xbuild.tree.survey import survey
+from xbuild.tree.target import survey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.plan.steps import IdMap
     from xbuild.record import HostPath
 

@@ -19,7 +19,7 @@ from xbuild.plan.request import BindRequest, Request
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.sandbox.container import Container
 from xbuild.sandbox.experiment import in_child
-from xbuild.tree.survey import survey
+from xbuild.tree.target import survey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

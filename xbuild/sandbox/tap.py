@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from xbuild.sandbox.outlet import Outlet
-from xbuild.sandbox.terminal import woken_by_signals
+from xbuild.sandbox.wakeup import woken_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,6 +22,8 @@ import struct
 import termios
 import tty
 
+from xbuild.sandbox.wakeup import woken_by_signals
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -340,21 +342,6 @@ class Relay:
         poll = select.poll()
         poll.register(self._source, select.POLLIN)
         return any(events & select.POLLIN for _, events in poll.poll(0))
-
-
-@contextlib.contextmanager
-def woken_by_signals() -> Iterator[int]:
-    """Give a descriptor that becomes readable with every signal handled, SIGCHLD among them."""
-    alarm, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
-    child_handler = signal.signal(signal.SIGCHLD, lambda *_: None)
-    try:
-        yield alarm
-    finally:
-        signal.signal(signal.SIGCHLD, child_handler)
-        signal.set_wakeup_fd(before)
-        os.close(alarm)
-        os.close(bell)
 
 
 def read_some(fd: int) -> bytes:

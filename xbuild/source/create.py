@@ -32,7 +32,7 @@ from xbuild.source.oci_settings import settings_of
 from xbuild.source.stage3 import fetched_stage3
 
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.source.apt import Progress
 
 _LISTED = 8  # device nodes that are named one by one

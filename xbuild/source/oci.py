@@ -38,7 +38,7 @@ from xbuild.tree.members import read_members
 from xbuild.tree.stream import ForwardStream
 
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.source.apt import Progress
 
 _WORK = GuestPath("/work")

@@ -18,7 +18,7 @@ from xbuild.sandbox.confined import ConfinedProgram, Place
 from xbuild.sandbox.room import MORE_ROOM
 
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
     from xbuild.sandbox.compressing import Compression
 
 _TREE = GuestPath("/tree")

@@ -32,7 +32,7 @@ from xbuild.source.oci import require_skopeo
 from xbuild.tree.stream import ForwardStream
 
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
 
 Line = tuple[str, str]
 """What a line is about, and what it says of that."""

@@ -22,7 +22,7 @@ from xbuild.tree.members import BLOCK, read_members, refuse_other_content
 from xbuild.tree.stream import ForwardStream
 
 if TYPE_CHECKING:
-    from xbuild.plan.identities import Identities
+    from xbuild.plan.ids import Identities
 
 SIZE_LIMIT = 64 << 30  # bytes of content, unless more is granted
 MEMBER_LIMIT = 4_000_000

@@ -86,18 +86,6 @@ class Survey(Record):
     is_loader_missing: bool = False
 
 
-def survey(target: HostPath, *, full: bool = False, sample: int = SAMPLE) -> Survey:
-    """Look at a directory, an archive of a tree or a single program, whichever ``target`` is.
-
-    Raises TargetNotFound, NotARootfs, DamagedArchive, UnknownFormat, DamagedElf,
-    UnknownArchitecture, and TargetError for what cannot be read.
-    """
-    from xbuild.tree.target import open_target, survey_target
-
-    with open_target(target) as reader:
-        return survey_target(reader, full=full, sample=sample)
-
-
 def survey_at_start(reader: DirectoryReader, places: tuple[GuestPath, ...] = ()) -> Survey:
     """Survey a tree as far as running it needs, and quickly: its ``distribution`` is not read.
 

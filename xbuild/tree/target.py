@@ -36,6 +36,16 @@ class ProgramReader(TreeReader):
         return _open(HostPath(path))
 
 
+def survey(target: HostPath, *, full: bool = False, sample: int = SAMPLE) -> Survey:
+    """Look at a directory, an archive of a tree or a single program, whichever ``target`` is.
+
+    Raises TargetNotFound, NotARootfs, DamagedArchive, UnknownFormat, DamagedElf,
+    UnknownArchitecture, and TargetError for what cannot be read.
+    """
+    with open_target(target) as reader:
+        return survey_target(reader, full=full, sample=sample)
+
+
 def open_target(target: HostPath) -> TreeReader:
     """Open a directory, an archive (which is read at once) or a program.
 

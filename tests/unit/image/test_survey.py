@@ -20,7 +20,7 @@ from xbuild.image.opening import open_partition
 from xbuild.image.survey import ImageSurvey, open_survey, require_root, survey_image
 from xbuild.image.table import Partition
 from xbuild.record import HostPath, replace
-from xbuild.tree.survey import survey
+from xbuild.tree.target import survey
 
 ARM64 = "/lib/ld-linux-aarch64.so.1"
 TREE: Layout = merged_usr("arm64", ARM64)

@@ -41,11 +41,10 @@ from xbuild.plan.copies import CopyIn, CopyOut
 from xbuild.plan.emulate import Emulation
 from xbuild.plan.explain import explain
 from xbuild.plan.guest import Account
-from xbuild.plan.host import Mount, SubIds
+from xbuild.plan.host import Mount, NetworkFacts, SubIds
 from xbuild.plan.ids import IdRange
 from xbuild.plan.inits import Init
 from xbuild.plan.limiting import Hierarchies
-from xbuild.plan.networking import NetworkFacts
 from xbuild.plan.networks import Forward
 from xbuild.plan.request import BindRequest, OverlayRequest, TmpfsRequest
 from xbuild.record import GuestPath, HostPath

@@ -39,7 +39,8 @@ from xbuild.errors import (
 )
 from xbuild.record import GuestPath, HostPath, replace
 from xbuild.tree.archive import ArchiveReader
-from xbuild.tree.survey import Survey, survey
+from xbuild.tree.survey import Survey
+from xbuild.tree.target import survey
 
 ARM64 = "/lib/ld-linux-aarch64.so.1"
 
@@ -256,7 +257,7 @@ def test_a_negative_size_does_not_read_the_archive_again(tmp_path: Path) -> None
 MEMORY = """
 import resource, sys
 from xbuild.errors import XbuildError
-from xbuild.tree.survey import survey
+from xbuild.tree.target import survey
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     survey(sys.argv[1])

@@ -20,7 +20,8 @@ from xbuild.errors import (
 )
 from xbuild.record import HostPath
 from xbuild.tree.resolve import DirectoryReader
-from xbuild.tree.survey import Survey, libc_of, survey, survey_directory
+from xbuild.tree.survey import Survey, libc_of, survey_directory
+from xbuild.tree.target import survey
 
 Require = Callable[[str, bool, str], None]
 
