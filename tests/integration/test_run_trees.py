@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 
@@ -108,6 +109,31 @@ def test_programs_bound_in_from_outside_are_the_tree_s_affair(root: Runner) -> N
     write_tiny(place, "m68k", "x")
     done = root.run("--bind", f"{place}:/mnt/foreign", root.tree("arm64"), "/mnt/foreign")
     assert (done.returncode, "Cannot execute /mnt/foreign" in done.stderr) == (126, True)
+    assert "a program for m68k" in done.stderr
+
+
+@pytest.mark.parametrize("is_joining", [False, True], ids=["run", "exec"])
+def test_what_a_program_that_is_bound_in_lacks_is_named(root: Runner, is_joining: bool) -> None:
+    place = os.path.join(root.user.home, "mine")
+    write_program(f"{place}/script", "#!/no/interpreter -x\n")
+    shutil.copyfile("/bin/true", f"{place}/program")
+    os.chmod(f"{place}/program", 0o755)
+    words = ("--bind", f"{place}:/mnt", root.tree("arm64"))
+    name = root.command("hold", *words).stdout.strip() if is_joining else ""
+
+    def refused(program: str) -> str:
+        done = root.command("exec", name, program) if is_joining else root.run(*words, program)
+        assert done.returncode == 126
+        return done.stderr
+
+    try:
+        assert "not in the tree: #!/no/interpreter" in refused("/mnt/script")
+        assert re.search(
+            r" /\S+, the dynamic loader of this \w+ program, ", refused("/mnt/program")
+        )
+    finally:
+        if name:
+            root.command("stop", name)
 
 
 def test_program_of_mode_0711(runner: Runner, fresh_tree: Fresh) -> None:

@@ -24,12 +24,13 @@ from xbuild.plan import layers, privileges, steps
 from xbuild.plan.copies import CopyIn
 from xbuild.plan.explain import describe
 from xbuild.plan.restrictions import why_no_private_binfmt, why_no_user_namespace
-from xbuild.record import GuestPath
+from xbuild.record import GuestPath, HostPath
 from xbuild.tree.looks import LOOKS_BYTES, looks_like
 from xbuild.tree.resolve import DirectoryReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from xbuild.binary.elf import Program
     from xbuild.plan.steps import Plan, Step
     from xbuild.sandbox.channel import Report
 
@@ -41,6 +42,7 @@ _ON_IMAGE = (
     | steps.ServeFilesystem
 )
 _NO_WORD = "''"
+_ONLY_OF_TREE = " in the tree: only those are registered, so copy it there"
 _REFUSED = (errno.EPERM, errno.EACCES)
 _LIMITS = "ulimit -a shows them: -n, -u, -f"
 _USED_UP = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
@@ -200,18 +202,21 @@ def _is_there(plan: Plan, report: Report) -> bool:
 
 def _examine(plan: Plan, report: Report) -> tuple[str, str]:
     """Look at the file itself, in the tree, to say why the kernel would not run it."""
-    path = _path_of(plan, report)
+    root, path = _origin_of(plan, _path_of(plan, report))
     try:
-        with DirectoryReader(plan.target) as reader:
+        with DirectoryReader(root) as reader:
             entry = reader.lookup(path)
             if entry is not None and not stat.S_ISREG(entry.mode):
                 return f"it is {_kind(entry.mode)}, not a program", "name a program of the tree"
             header = reader.read(path, LOOKS_BYTES)
-            damage = _damage(reader, path) if header.startswith(ELFMAG) else ""
+            is_elf = header.startswith(ELFMAG)
+            program, damage = _read(reader, path) if is_elf else (None, "")
     except SymlinkLoop:
         return "it is a loop of symbolic links", SymlinkLoop.usual_hint
-    except TargetError:  # not of the tree's own: on a bind, a tmpfs
-        return os.strerror(report.errno), "ls -l inside shows it as it is there"
+    except TargetError:  # on a tmpfs, in an image
+        return _unseen(report)
+    ident = sniff(header[:SNIFF_BYTES])
+    arch = arch_of(ident) if ident is not None else None
     if report.phase == "loader":
         if header.startswith(b"#!"):
             shebang = header.split(b"\n")[0].decode("utf-8", "replace")
@@ -219,15 +224,18 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
                 f"the interpreter of its first line is not in the tree: {shebang}",
                 "install that in the tree, or name it before the script",
             )
-        return "the dynamic loader that it names is not in the tree", "xbuild inspect shows it"
-    if report.errno == errno.EACCES and os.statvfs(plan.target).f_flag & os.ST_NOEXEC:
-        return "permission denied", "the tree's file system is mounted noexec"
+        kind = "" if arch is None else f"{arch.common_name} "
+        loader = "" if program is None else f"{program.interpreter}, "
+        return (
+            f"{loader}the dynamic loader of this {kind}program, is not in the tree",
+            "build it for the tree, or install the C library that it is of",
+        )
+    if report.errno == errno.EACCES and os.statvfs(root).f_flag & os.ST_NOEXEC:
+        return "permission denied", f"the file system of {root} is mounted noexec"
     if report.errno == errno.EACCES:
         return "permission denied", "is its executable bit set, and may this user reach it?"
     if damage:
         return damage, "copy it into the tree again, or reinstall its package"
-    ident = sniff(header[:SNIFF_BYTES])
-    arch = arch_of(ident) if ident is not None else None
     if arch is not None:
         registered = {s.arch for s in plan.steps if isinstance(s, steps.Register)}
         registered |= {entry.arch for entry in plan.host_entries}
@@ -235,7 +243,8 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
             return (
                 f"it is a program for {arch.common_name}, which neither this host nor an"
                 " interpreter of this container runs",
-                f"xbuild setup {arch.common_name}; xbuild inspect shows the architectures met",
+                f"xbuild setup {arch.common_name}; xbuild inspect shows the architectures met"
+                + (_ONLY_OF_TREE if root != plan.target else ""),
             )
         return (
             f"the kernel refused this {arch.common_name} program: it may be damaged",
@@ -249,15 +258,37 @@ def _examine(plan: Plan, report: Report) -> tuple[str, str]:
     return f"it is {what}", remedy
 
 
-def _damage(reader: DirectoryReader, path: GuestPath) -> str:
-    """Return in which way a program is cut off or makes no sense; "" where it is whole."""
+def _origin_of(plan: Plan, path: GuestPath) -> tuple[HostPath, GuestPath]:
+    """Return what shows ``path``, the tree or a directory that is bound, and the path in it."""
+    root, below = plan.target, path
+    for step in plan.steps:
+        if isinstance(step, steps.Bind) and f"{path}/".startswith(f"{step.target}/"):
+            whole = f"{step.source}{path[len(step.target) :]}"
+            root = HostPath(step.source if path != step.target else os.path.dirname(whole))
+            below = GuestPath(whole[len(root) :])
+    return root, below
+
+
+def _unseen(report: Report) -> tuple[str, str]:
+    """Say what may be wrong with a program that only the container sees."""
+    if report.phase == "loader":
+        return (
+            "the dynamic loader that it names, or the interpreter of its first line, is not in the"
+            " tree",
+            "xbuild inspect of the file shows which",
+        )
+    return os.strerror(report.errno), "ls -l inside shows it as it is there"
+
+
+def _read(reader: DirectoryReader, path: GuestPath) -> tuple[Program | None, str]:
+    """Return a program, and in which way it is cut off or makes no sense; "" where it is whole."""
     with reader.open(path) as file:
         try:
-            end = read_program(file).end_bytes
+            program = read_program(file)
         except DamagedElf as error:
-            return error.message
-        size = file.seek(0, os.SEEK_END)
-    return f"it is cut off: it has {size} of at least {end} bytes" if end > size else ""
+            return None, error.message
+        size, end = file.seek(0, os.SEEK_END), program.end_bytes
+    return program, f"it is cut off: it has {size} of at least {end} bytes" if end > size else ""
 
 
 def _kind(mode: int) -> str:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from xbuild.errors import ContainerFailed
 from xbuild.plan.make import DEFAULT_PATH
 from xbuild.plan.steps import Exec, Plan
-from xbuild.record import GuestPath, Record
+from xbuild.record import GuestPath, Record, replace
+from xbuild.sandbox.asking import plan_of
 from xbuild.sandbox.channel import Reports
 from xbuild.sandbox.entry import CONTROL
 from xbuild.sandbox.failure import explain_report
@@ -126,7 +127,7 @@ def _start(
     running: Running, connection: socket.socket, joining: Joining, path: str, tap: Tap | None
 ) -> None:
     reports = Reports()
-    command = _as_plan(running, joining).command
+    command = _exec_of(joining)
     outputs = (-1, -1) if tap is None else tap.open(command)
     with open(os.memfd_create("joining"), "wb") as file:
         file.write(joining.marshalled())
@@ -141,7 +142,8 @@ def _start(
         raise _deaf(running)
     report = reports.receive()
     if report is not None:
-        raise explain_report(report, _as_plan(running, joining))
+        plan = plan_joined(running, joining) or Plan(running.tree, (command,))
+        raise explain_report(replace(report, index=len(plan.steps) - 1), plan)
     if _is_ready(connection):
         answer = _answer(connection, socket.MSG_PEEK)
         if answer[:1] == ("failed",):
@@ -153,12 +155,28 @@ def _start(
             raise _gone(running)
 
 
-def _as_plan(running: Running, joining: Joining) -> Plan:
-    """Return what failed as a plan of one step, which a report can point to."""
+def _exec_of(joining: Joining) -> Exec:
     directory = joining.directory or GuestPath("/")
     environment = (("PATH", DEFAULT_PATH), *joining.environment)
     piped = tuple(number for number in (1, 2) if number not in joining.terminal)
-    return Plan(running.tree, (Exec(joining.argv, environment, directory, piped=piped),))
+    return Exec(joining.argv, environment, directory, piped=piped)
+
+
+def plan_joined(running: Running, joining: Joining) -> Plan | None:
+    """Return the container's plan with the command that joins in place of its own.
+
+    None where it has ended, or is of another xbuild.
+    """
+    plan = plan_of(running)
+    if plan is None:
+        return None
+    own = plan.command
+    command = replace(
+        _exec_of(joining),
+        environment=(*own.environment, *joining.environment),
+        directory=joining.directory or own.directory,
+    )
+    return replace(plan, steps=(*plan.steps[:-1], command))
 
 
 def _gone(running: Running) -> ContainerFailed:
