@@ -136,6 +136,18 @@ REMEDIES = (
 
 RECORDED = (
     Recording(
+        "no-network",
+        """WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) \
+after connection broken by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection \
+object at 0x7f8e0c0b50>: Failed to establish a new connection: [Errno -3] Temporary failure in \
+name resolution')': /simple/x/
+ERROR: Could not find a version that satisfies the requirement x (from versions: none)
+ERROR: No matching distribution found for x
+""",
+        1,
+        traits=("network-none",),
+    ),
+    Recording(
         "crash",
         """Setting up libc-bin (2.35-0ubuntu3.9) ...
 qemu: uncaught target signal 11 (Segmentation fault) - core dumped

@@ -45,6 +45,7 @@ def failure_of(plan: Plan, status: int, output: bytes) -> Failure:
         frozenset(_traits(plan, bits=arch.bits if arch is not None else 64)),
         tuple(step.target for step in plan.steps if isinstance(step, Tmpfs)),
         plan.target,
+        interpreter,
     )
 
 

@@ -7,6 +7,7 @@ end, and the run is such that the limit applies; a success is never explained.
 from __future__ import annotations
 
 import re
+import shlex
 
 from xbuild.binary.arch import Arch
 from xbuild.diagnosis.limits import Limit, known_limits
@@ -26,7 +27,8 @@ class Failure(Record):
     """How a command ended, ``status`` as a shell shows it, and what its run was.
 
     ``lines`` are the last that it wrote, () where nobody saw them; ``arch`` is what it was emulated
-    as, None where it was not; ``tmpfs`` are places of the container's own in memory.
+    as, None where it was not, and ``interpreter`` by which file; ``tmpfs`` are places of the
+    container's own in memory.
     """
 
     status: int
@@ -36,6 +38,7 @@ class Failure(Record):
     traits: frozenset[str]
     tmpfs: tuple[str, ...]
     tree: str
+    interpreter: str | None = None
 
 
 class Explanation(Record):
@@ -103,11 +106,10 @@ def _is_dumped(failure: Failure) -> bool:
 
 
 def _explanation(limit: Limit, evidence: str, failure: Failure) -> Explanation:
-    name, emulators = ("ARCH", "ARCH")
-    if failure.arch is not None:
-        name, emulators = failure.arch.common_name, failure.arch.name
-    attempt = limit.attempt.replace("qemu-{arch}", f"qemu-{emulators}")
-    attempt = attempt.replace("{arch}", name).replace("{tree}", failure.tree)
+    name = "ARCH" if failure.arch is None else failure.arch.common_name
+    attempt = limit.attempt.replace("{arch}", name)
+    attempt = attempt.replace("{interpreter}", shlex.quote(failure.interpreter or "qemu"))
+    attempt = attempt.replace("{tree}", shlex.quote(failure.tree))
     known = faults_of(failure.arch, failure.version) if failure.arch is not None else ()
     return Explanation(
         limit, evidence, attempt, tuple(fault for fault in known if fault.kind in limit.faults)

@@ -26,7 +26,8 @@ def failure(
         version or None,
         frozenset(traits),
         tmpfs,
-        "/srv/tree",
+        "/srv/my tree",
+        "/opt/qemu-aarch64-static",
     )
 
 
@@ -154,11 +155,11 @@ def test_32_bit_limits_are_for_32_bits() -> None:
 
 def test_attempt_names_the_tree_and_the_architecture() -> None:
     (found,) = explain(failure("", 132))
-    assert "xbuild inspect /srv/tree" in found.attempt
+    assert "xbuild inspect '/srv/my tree'" in found.attempt
     (found,) = explain(failure("", 139))
     assert "xbuild setup --version 10 arm64" in found.attempt
     (found,) = explain(failure("qemu-aarch64: unable to find CPU model 'x'\n", 1))
-    assert found.attempt.startswith("qemu-aarch64 -cpu help")
+    assert found.attempt.startswith("/opt/qemu-aarch64-static -cpu help")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_every_entry_is_sound(row: dict[str, Any]) -> None:
     assert row.get("lines") or row.get("signals") or row.get("commands")
     assert not row["cause"].endswith(".")
     assert "\n" not in row["cause"] + row["attempt"]
-    assert set(re.findall(r"\{(\w+)\}", row["attempt"])) <= {"arch", "tree"}
+    assert set(re.findall(r"\{(\w+)\}", row["attempt"])) <= {"arch", "tree", "interpreter"}
     for version in ("since", "before"):
         assert parse_version(row.get(version, "1"))
 
