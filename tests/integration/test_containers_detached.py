@@ -204,6 +204,20 @@ def test_a_failure_in_the_background_is_explained_in_the_log(runner: Runner, beg
     assert f"{KNOWN}{limit_named('crash').cause}\n seen: qemu: uncaught target signal 11" in shown
 
 
+def test_a_failure_is_explained_to_who_is_attached(runner: Runner, begin: Begin) -> None:
+    name = begin(runner, "start", f"sleep 2; {CRASH}")
+    done = runner.command("attach", name)
+    assert (done.returncode, done.stderr.count(KNOWN)) == (1, 1)
+    assert f"{KNOWN}{limit_named('crash').cause}" in done.stderr
+
+
+def test_a_processor_that_what_joined_lacks_is_named(root: Runner, begin: Begin) -> None:
+    name = begin(root, "hold", options=("--cpu", "nonsuch"))
+    done = root.command("exec", name, "true")
+    assert done.returncode == 1
+    assert f"{KNOWN}{limit_named('cpu-unknown').cause}" in done.stderr
+
+
 def test_a_failure_of_what_joined_is_explained(runner: Runner, begin: Begin) -> None:
     name = begin(runner, "hold")
     by_signal = runner.command("exec", name, "sh", "-c", "kill -SEGV $$")

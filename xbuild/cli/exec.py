@@ -12,8 +12,7 @@ from xbuild.cli.settings import environment_of
 from xbuild.errors import TargetError, UsageError
 from xbuild.plan.guest import Account, read_account
 from xbuild.record import GuestPath, replace
-from xbuild.sandbox.asking import plan_of
-from xbuild.sandbox.joining import Joined, Joining, join
+from xbuild.sandbox.joining import Joined, Joining, join, plan_joined
 from xbuild.sandbox.listing import find
 from xbuild.sandbox.tap import Tap
 from xbuild.tree.resolve import DirectoryReader
@@ -50,22 +49,24 @@ def main(arguments: list[str]) -> int:
         raise UsageError("No container was named", f"{USAGE}; xbuild ps")
     tap = Tap() if "explain" in parsed.flags else None
     with find(parsed.target) as handle:
-        joined = join(handle.running, _joining(parsed, handle.running), tap)
+        joining = _joining(parsed, handle.running)
+        joined = join(handle.running, joining, tap)
         if joined.status:
-            _explain(handle.running, parsed.command, joined)
+            _explain(handle.running, joining, joined, parsed.command)
     for text in () if tap is None else tap.losses():
         note(text)
     return joined.status
 
 
-def _explain(running: Running, command: tuple[str, ...], joined: Joined) -> None:
+def _explain(running: Running, joining: Joining, joined: Joined, command: tuple[str, ...]) -> None:
     """Say what is known of a failure, as of the command of the container's own."""
-    from xbuild.cli.run import is_telling, tell_why  # only for a failure
+    from xbuild.cli.run import is_telling, may_lack_processor, tell_why  # only for a failure
 
-    if is_telling(command, joined.status, joined.last_output):
-        plan = plan_of(running)
-        if plan is not None:
-            tell_why(plan, joined.status, joined.last_output)
+    status = joined.status
+    is_seen = is_telling(command, status, joined.last_output)
+    plan = plan_joined(running, joining) if is_seen or status == 1 else None
+    if plan is not None and (is_seen or may_lack_processor(plan, status)):
+        tell_why(plan, status, joined.last_output)
 
 
 def _joining(parsed: Parsed, running: Running) -> Joining:

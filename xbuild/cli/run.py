@@ -131,12 +131,17 @@ def run_once(
     status = run(container)
     for text in container.remarks:
         note(text)
-    may_lack_processor = status == 1 and request.cpu is not None  # qemu's own status then
     if status and (
-        may_lack_processor or is_telling(request.command, status, container.last_output)
+        may_lack_processor(plan, status)
+        or is_telling(request.command, status, container.last_output)
     ):
         tell(plan, status, container.last_output)
     return status
+
+
+def may_lack_processor(plan: Plan, status: int) -> bool:
+    """Tell whether it may have been qemu that failed, since a processor was asked for."""
+    return status == 1 and any(name == "QEMU_CPU" for name, _ in plan.command.environment)
 
 
 def is_telling(command: tuple[str, ...], status: int, output: bytes) -> bool:

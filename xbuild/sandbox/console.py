@@ -49,6 +49,16 @@ def log_path(name: str) -> str:
     return f"{log_directory()}/{name}.log"
 
 
+def end_of_log(path: str) -> bytes:
+    """Return the last that a container wrote; nothing where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            return file.read(_TAIL)
+    except OSError:
+        return b""
+
+
 class Log:
     """A container's log, begun anew; carriage returns before line feeds are left out."""
 
@@ -71,12 +81,7 @@ class Log:
 
     def tail(self) -> bytes:
         """Return the end of what was written; nothing where it cannot be read any more."""
-        try:
-            with open(self._path, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-                return file.read(_TAIL)
-        except OSError:
-            return b""
+        return end_of_log(self._path)
 
     def write(self, content: bytes) -> None:
         """Append; what the disk has no room for is lost, and the container goes on."""
