@@ -72,6 +72,18 @@ def test_unit_of_a_running_container(root: Runner) -> None:
     assert argv[1:] == ["run", *words]
 
 
+def test_unit_of_a_run_that_is_waited_for(root: Runner) -> None:
+    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    script = "echo up; sleep 60"
+    with root.spawn("--certify", "--name", name, root.tree("arm64"), "sh", "-c", script) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        done = root.command("unit", name)
+        process.kill()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Container {name} was started with --certify" in done.stderr
+
+
 def test_a_service_needs_a_command(root: Runner) -> None:
     done = root.command("unit", root.tree("arm64"))
     assert (done.returncode, "needs a command" in done.stderr) == (2, True)
@@ -117,5 +129,8 @@ def test_a_tree_that_is_not_there(root: Runner) -> None:
     done = root.command("unit", "/no/such/tree", "--", "true")
     assert done.returncode == 0
     assert "note: /no/such/tree is not there now" in done.stderr
+    odd = root.command("unit", "/dev/null", "--", "true")
+    assert (odd.returncode, odd.stdout) == (125, "")
+    assert "/dev/null is a character device, not a directory" in odd.stderr
     dry = root.command("unit", "--dry-run", root.tree("arm64"), "--", "true")
     assert (dry.returncode, "hint: xbuild run --dry-run" in dry.stderr) == (2, True)

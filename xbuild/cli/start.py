@@ -28,9 +28,9 @@ It ends when COMMAND does, or by xbuild stop. xbuild attach shows its console, x
 wrote, xbuild exec joins it. The name is printed.
 """
 SUMMARY = "Start COMMAND in the root filesystem TREE, detached, with its output in a log."
-_NOT_DETACHED = ("certify", "console", "events", "ci", "cache_key", "retry")
+NOT_DETACHED = ("certify", "console", "events", "ci", "cache_key", "retry")
 _AS_WITHOUT = (("console", "auto"), ("ci", "off"))
-START_OPTIONS = tuple(option for option in OPTIONS if option.key not in _NOT_DETACHED)
+START_OPTIONS = tuple(option for option in OPTIONS if option.key not in NOT_DETACHED)
 
 
 def main(arguments: list[str]) -> int:
@@ -63,7 +63,7 @@ def _left_out(parsed: Parsed, command: str) -> Iterator[str]:
     from xbuild.cli.merge import settings_said  # loaded before, by the profile
 
     for said in settings_said(parsed):
-        if said.key in _NOT_DETACHED and (said.key, said.value) not in _AS_WITHOUT:
+        if said.key in NOT_DETACHED and (said.key, said.value) not in _AS_WITHOUT:
             setting = f"{said.key} = {said.value} of {said.origin}"
             yield f"{setting} is for xbuild run, and left out by xbuild {command}"
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xbuild.cli.options import parse
+from xbuild.cli.options import OPTIONS, parse
 from xbuild.cli.output import note
 from xbuild.cli.settings import build_request
-from xbuild.cli.start import START_OPTIONS
+from xbuild.cli.start import NOT_DETACHED, START_OPTIONS
 from xbuild.cli.usage import build_command_of, print_help_of
 from xbuild.errors import UsageError
+from xbuild.image.recognise import is_image
 from xbuild.plan.lifecycle import KILL_TIMEOUT_S, default_name
 from xbuild.sandbox.listing import find
+from xbuild.tree.resolve import DirectoryReader
 
 if TYPE_CHECKING:
     from xbuild.plan.request import Request
@@ -75,7 +77,7 @@ _WANTED = "xbuild unit [--openrc] TREE -- COMMAND, or --boot TREE"
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line after ``xbuild unit``. Raises UsageError, ProfileError."""
+    """Run the command line after ``xbuild unit``. Raises UsageError, ProfileError, TargetError."""
     words = list(arguments)
     is_script = words[:1] == [_OPENRC]
     if is_script:
@@ -103,6 +105,8 @@ def main(arguments: list[str]) -> int:
     place = words.index(parsed.target)
     given = _absolute(words[:place])
     request = build_request(parsed)
+    if is_there and not os.path.isdir(request.target) and not is_image(request.target):
+        DirectoryReader(request.target).close()  # says what it is instead
     if not request.target.isprintable():
         raise UsageError(
             f"A service cannot name {request.target}: it has control characters",
@@ -128,7 +132,15 @@ def _words_of(name: str) -> list[str]:
     if words[began : began + 1] == ["hold"]:
         raise UsageError(f"Container {name} is held: it has no command", _WANTED)
     words = words[began + 1 :]
-    target = parse(words, START_OPTIONS).target
+    parsed = parse(words, OPTIONS)
+    said = parsed.flags | parsed.values.keys()
+    alien = [o.names[0] for o in OPTIONS if o.key in NOT_DETACHED and o.key in said]
+    if alien:
+        raise UsageError(
+            f"Container {name} was started with {', '.join(alien)}, for somebody who waits for it",
+            f"give its command line without: {_WANTED}",
+        )
+    target = parsed.target
     if target is None:
         raise UsageError(f"Container {name} was not started by a command line of xbuild's", _WANTED)
     words[words.index(target)] = running.tree
