@@ -72,6 +72,9 @@ def test_github_when_xbuild_fails(root: Runner) -> None:
     done = run_in(root, GITHUB, "--ci", "/nothing-there", "true")
     assert done.returncode == 125
     assert "::error title=xbuild%3A No such file%3A /nothing-there::" in done.stdout
+    hostile = run_in(root, GITHUB, "--ci", root.tree("arm64"), "##[add-mask]a")
+    assert (hostile.returncode, obeyed_commands(hostile.stderr)) == (127, [])
+    assert "## [add-mask]a" in hostile.stderr
 
 
 def test_a_summary_that_cannot_be_written_is_a_note(root: Runner) -> None:

@@ -81,6 +81,11 @@ def closing(service: Service, now: int, last: bytes, token: str) -> str:
             return ""
 
 
+def inert(text: str) -> str:
+    """Return ``text`` as GitHub only shows it: it obeys ``##[command]`` anywhere in a line."""
+    return text.replace("##[", "## [")
+
+
 def annotation(outcome: Outcome) -> str:
     """Return GitHub's command that puts a failure on the page of the run."""
     lines = [f"{outcome.words}: {_verdict(outcome)}"]

@@ -207,6 +207,8 @@ def run_reported(
             explanations = explained(plan, status, tap.tail())
     except XbuildError as error:
         status, failure = error.exit_status, error
+        if service == "github":  # it is written when GitHub obeys commands again
+            error.message, error.hint = map(ci_marks.inert, (error.message, error.hint))
         raise
     except KeyboardInterrupt:
         status = EXIT_SIGNAL_BASE + signal.SIGINT
