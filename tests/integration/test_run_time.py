@@ -64,6 +64,13 @@ def test_idle_timeout(runner: Runner, what: str) -> None:
     assert "by qemu-aarch64: sh -c " in said
 
 
+def test_idle_timeout_shorter_than_a_look_at_what_hangs(root: Runner) -> None:
+    """The clock ticks on while the causes of hangs are loaded."""
+    done = root.run("--idle-timeout", "0.02", root.tree("arm64"), "sleep", "60")
+    assert done.returncode == 124, done.stderr
+    assert "xbuild: Time is up: nothing has moved for 0.02 s (--idle-timeout)" in done.stderr
+
+
 BUSY = {
     "computes": "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done",
     "prints": "for i in 1 2 3 4 5; do echo $i; sleep 0.5; done",

@@ -76,6 +76,7 @@ class Deadline:
         self._pid = pid
         self._porter = porter
         self._is_on = False
+        self._is_looking = False
         self._all_ended = False
         self._why = ""
         self._hint = ""
@@ -93,7 +94,7 @@ class Deadline:
         times = [self._limit.total_s, self._limit.idle_s]
         shortest = min(each for each in [*times, self._limit.kill_s] if each is not None)
         self._tick_s = min(_LONGEST_TICK_S, shortest / _TICKS_IN_IDLE)
-        self._handler = signal.signal(signal.SIGALRM, lambda *_: self._look())
+        self._handler = signal.signal(signal.SIGALRM, lambda *_: self._on_tick())
         signal.setitimer(signal.ITIMER_REAL, self._tick_s, self._tick_s)
         self._is_on = True
         return self
@@ -120,6 +121,13 @@ class Deadline:
         """Raise TimedOut if it was time that ended the run."""
         if self._why:
             raise TimedOut(f"Time is up: {self._why}", self._hint, is_idle=self._is_idle)
+
+    def _on_tick(self) -> None:
+        """Look, unless the tick falls into a look that takes long: it would find that half-done."""
+        if not self._is_looking:
+            self._is_looking = True
+            self._look()
+            self._is_looking = False
 
     def _look(self) -> None:
         now = time.monotonic()
