@@ -42,10 +42,16 @@ def open_state_directory(*, make: bool) -> int:
     Raises OSError: PermissionError where it is somebody else's.
     """
     path = state_directory()
-    if make:
-        _make_directory(path)
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags)
+    while True:
+        if make:
+            _make_directory(path)
+        try:
+            fd = os.open(path, flags)
+            break
+        except FileNotFoundError:
+            if not make:
+                raise  # else it went with the last of the others, just now
     status = os.fstat(fd)
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         os.close(fd)
@@ -65,7 +71,17 @@ class Entry:
 
     def __init__(self, step: Enlist, plan: Plan) -> None:
         """Make it. Raises NameTaken, OSError."""
-        self._directory = open_state_directory(make=True)
+        while not self._make(step, plan):
+            continue
+        try:
+            self.listen()
+        except OSError:
+            self.end(None)
+            raise
+
+    def _make(self, step: Enlist, plan: Plan) -> bool:
+        """Return False where the directory went with the last of the others meanwhile."""
+        self._directory, self._fd = open_state_directory(make=True), -1
         try:
             self._fd = os.open(
                 ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._directory
@@ -74,13 +90,13 @@ class Entry:
             os.write(self._fd, _describe(step, plan))
             self.name = self._claim(step)
         except (OSError, NameTaken):
-            os.close(self._directory)
-            raise
-        try:
-            self.listen()
-        except OSError:
-            self.end(None)
-            raise
+            is_there = _is_there(self._directory)
+            for fd in {self._directory, self._fd} - {-1}:
+                os.close(fd)
+            if is_there:
+                raise
+            return False
+        return True
 
     def listen(self) -> None:
         """Listen at ``control``, for a process 1 that is given it. Raises OSError."""
@@ -140,6 +156,15 @@ class Entry:
             os.unlink(name, dir_fd=self._directory)
         except FileNotFoundError:
             return
+
+
+def _is_there(directory: int) -> bool:
+    """Tell whether the state directory still is the one of that descriptor."""
+    try:
+        there = os.stat(state_directory(), follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(directory))
 
 
 def remove_stale(directory: int, name: str) -> bool:
