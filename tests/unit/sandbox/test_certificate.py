@@ -27,6 +27,12 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xbuild.sandbox.certificate._SETTLE_S", 0.1)
 
 
+@pytest.fixture(autouse=True)
+def no_loop_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this machine come and go with other tests; integration tests have their own."""
+    monkeypatch.setattr("xbuild.sandbox.certificate.BLOCKS", "/nonexistent")
+
+
 def test_nothing_changed_is_clean_and_free(tree: HostPath) -> None:
     found = certify(witness(tree), tree)
     assert found.is_clean

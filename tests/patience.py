@@ -1,0 +1,20 @@
+"""How long a test waits for what has to happen: long enough for a slow machine that is busy.
+
+Only a test that hangs waits to the end of it, and how long something takes is not asserted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 120.0
+_PAUSE_S = 0.01
+
+
+def wait_for(is_so: Callable[[], object]) -> None:
+    """Wait until something is so, and fail where it does not come to be."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, "it has not come to be"
+        time.sleep(_PAUSE_S)
