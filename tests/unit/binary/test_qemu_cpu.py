@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.capability import require
+from tests.patience import PATIENCE_S
 from xbuild.binary.abi import read_abi
 from xbuild.binary.arch import Arch, arch_named
 from xbuild.binary.write import tiny_program
@@ -74,6 +75,6 @@ def test_the_processor_has_the_instructions(elf: ElfMaker, case: str, tmp_path: 
     program.chmod(0o755)
     model = ["-cpu", cpu] if cpu else []
     result = subprocess.run(
-        [str(qemu), *model, str(program)], capture_output=True, timeout=30, check=False
+        [str(qemu), *model, str(program)], capture_output=True, timeout=PATIENCE_S, check=False
     )
     assert (result.stdout.hex(), result.returncode, result.stderr) == (instructions, 0, b"")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.capability import require
+from tests.patience import PATIENCE_S
 from xbuild.binary.arch import ARCHES, UNEMULATED, Arch, arch_named, arch_of, host_arch
 from xbuild.binary.arch import runs_natively32 as native32
 from xbuild.binary.elf import ET_EXEC, Ident, read_program
@@ -26,7 +27,7 @@ def qemu_for(arch: Arch) -> str:
 
 
 def run(argv: list[str]) -> tuple[bytes, int]:
-    result = subprocess.run(argv, capture_output=True, timeout=30, check=False)
+    result = subprocess.run(argv, capture_output=True, timeout=PATIENCE_S, check=False)
     assert result.stderr == b""
     return result.stdout, result.returncode
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.installation import CHECKOUT
+from tests.patience import PATIENCE_S
 from xbuild import __version__
 from xbuild.cli.group import COMMANDS, xbuild
 from xbuild.cli.main import call_reporting
@@ -25,7 +26,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -40,7 +41,9 @@ def modules_after(*arguments: str) -> set[str]:
         "sys.exit(main())\n"
     )
     command = [sys.executable, "-c", script]
-    output = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+    output = subprocess.run(
+        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     return set(output.stderr.split())
 
 

@@ -23,7 +23,8 @@ from xbuild.source.download import Downloaded, Patience, Wanted, downloaded, rea
 CONTENT = bytes(range(256)) * 1500
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 SHA512 = hashlib.sha512(CONTENT).hexdigest()
-HASTY = Patience(stall_s=0.5, pauses_s=(0.0, 0.0))
+HASTY = Patience(pauses_s=(0.0, 0.0))
+ONCE = Patience(pauses_s=())
 PATH = "/a/tree.tar.gz"
 _FETCH = """
 import sys
@@ -92,7 +93,7 @@ def test_progress_gives_new_patience(site: Site, cache: HostPath) -> None:
 def test_another_process_goes_on_with_what_one_left(site: Site, cache: HostPath) -> None:
     site.faults[PATH] = Fault(cut_at=100_000, times=1)
     with pytest.raises(DownloadFailed, match="ended after 100000 of"):
-        _get(_wanted(site), cache, Patience(0.5, ()))
+        _get(_wanted(site), cache, ONCE)
     assert _get(_wanted(site), cache).sha256 == SHA256
     assert [asked for _, asked in site.asked] == ["", "bytes=100000-"]
 
@@ -100,7 +101,7 @@ def test_another_process_goes_on_with_what_one_left(site: Site, cache: HostPath)
 def test_another_version_is_not_joined_to_a_half_one(site: Site, cache: HostPath) -> None:
     site.faults[PATH] = Fault(cut_at=100_000, times=1)
     with pytest.raises(DownloadFailed):
-        _get(_wanted(site), cache, Patience(0.5, ()))
+        _get(_wanted(site), cache, ONCE)
     site.files[PATH] = newer = CONTENT[::-1]
     assert _get(_wanted(site), cache).sha256 == hashlib.sha256(newer).hexdigest()
 
@@ -109,7 +110,7 @@ def test_half_file_with_a_wrong_beginning_is_fetched_anew(site: Site, cache: Hos
     site.has_etags = False
     site.faults[PATH] = Fault(cut_at=100_000, times=1)
     with pytest.raises(DownloadFailed):
-        _get(_wanted(site, sha256=SHA256), cache, Patience(0.5, ()))
+        _get(_wanted(site, sha256=SHA256), cache, ONCE)
     (partial,) = (Path(cache) / "downloads/partial").glob("*[0-9a-f]")
     partial.write_bytes(b"\0" * 100_000)
     assert _get(_wanted(site, sha256=SHA256), cache).sha256 == SHA256
@@ -163,7 +164,7 @@ def test_that_a_part_is_kept_is_said_where_it_is_of_use(
     site.has_etags = has_etags
     site.faults[PATH] = fault
     with pytest.raises(DownloadFailed) as caught:
-        _get(_wanted(site), cache, Patience(pauses_s=()))
+        _get(_wanted(site), cache, ONCE)
     assert ("what was downloaded is kept" in caught.value.hint) == is_kept
     _get(_wanted(site), cache)
     assert site.asked[-1] == (PATH, "bytes=1000-" if is_kept else "")
@@ -303,7 +304,7 @@ def test_two_at_once_fetch_it_once(site: Site, cache: HostPath) -> None:
     found: list[Downloaded] = []
 
     def fetch(progress: Progress) -> None:
-        patience = Patience(0.5, (0.5,))
+        patience = Patience(2.0, (0.5,))
         with downloaded(_wanted(site), cache=cache, patience=patience, progress=progress) as one:
             found.append(one)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.crafted import make_tree, merged_usr
+from tests.patience import PATIENCE_S
 from xbuild.record import HostPath
 from xbuild.tree.survey import SAMPLE, SAMPLE_AT_START
 
@@ -57,7 +58,7 @@ def small_tree(tmp_path: Path) -> HostPath:
 def system_calls(tree: HostPath, sample: int, trace: Path) -> Counter[str]:
     """Return how often each system call was made in a survey of ``tree``."""
     command = [sys.executable, "-c", SURVEY, tree, str(sample)]
-    subprocess.run(["strace", "-o", str(trace), *command], check=True, timeout=60)
+    subprocess.run(["strace", "-o", str(trace), *command], check=True, timeout=PATIENCE_S)
     lines = trace.read_text().splitlines()
     begin = next(n for n, line in enumerate(lines) if '"/begin"' in line)
     end = next(n for n, line in enumerate(lines) if '"/end"' in line)
