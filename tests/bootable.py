@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from tests.capability import require
+from tests.patience import await_lock
 from tests.runs import Runner
 from tests.users import User
 from xbuild.errors import MirrorUnavailable
@@ -148,7 +149,7 @@ class Booted:
             self._runner.user.argv([*self._runner.xbuild, "wait", self.name]),
             env=self._runner.user.environment(), cwd=self._runner.user.home,
         ) as waiting:  # fmt: skip
-            time.sleep(0.5)
+            await_lock(waiting.pid)
             done = self.run("stop", *options, self.name)
             assert done.returncode == 0, done.stderr
             return waiting.wait(_PATIENCE_S)

@@ -15,11 +15,10 @@ import pexpect
 import pytest
 
 from tests import capability, host_state, installation, leftovers, shares, users
+from tests.patience import PATIENCE_S
 from tests.trees import TreeStore
 from tests.users import User
 from xbuild.record import HostPath
-
-DEFAULT_TIMEOUT_S = 30.0
 
 
 def pytest_configure() -> None:
@@ -44,7 +43,7 @@ class OpenTerminal(Protocol):
         dimensions: tuple[int, int] = (24, 80),
         env: dict[str, str] | None = None,
         cwd: str | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float = PATIENCE_S,
     ) -> pexpect.spawn[str]: ...
 
 
@@ -162,7 +161,7 @@ def open_terminal() -> Iterator[OpenTerminal]:
             dimensions: tuple[int, int] = (24, 80),
             env: dict[str, str] | None = None,
             cwd: str | None = None,
-            timeout_s: float = DEFAULT_TIMEOUT_S,
+            timeout_s: float = PATIENCE_S,
         ) -> pexpect.spawn[str]:
             argv = user.argv(command) if user else command
             settings: dict[str, Any] = {"env": env or (user.environment() if user else None)}

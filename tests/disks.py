@@ -7,18 +7,17 @@ import fcntl
 import hashlib
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 from tests.capability import require
 from tests.crafted import Layout, Link
 from tests.images import MIB, Part, make_image
+from tests.patience import wait_for
 from xbuild.record import HostPath
 from xbuild.sandbox.loop import loops_of
 
 BUSYBOX = "/bin/busybox"
 _APPLETS = ("sh", "cat", "ls", "sync", "sleep", "touch", "dd", "true", "df", "id", "kill", "stat")
-_SETTLE_S = 3.0
 SIZE = 64 * MIB
 
 
@@ -70,11 +69,8 @@ def checksum(image: str) -> str:
 
 
 def assert_free(image: HostPath) -> None:
-    """Fail unless no loop device, mount or lock of an image is left, after a moment of grace."""
-    deadline = time.monotonic() + _SETTLE_S
-    while left := _left(image):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+    """Fail unless no loop device, mount or lock of an image is left, once all is written to it."""
+    wait_for(lambda: not _left(image))
 
 
 def _left(image: HostPath) -> list[str]:

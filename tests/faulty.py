@@ -21,13 +21,13 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from typing import Any
 
 import mfusepy
 
+from tests.patience import wait_for
+
 NAME = "/card"
-_MOUNT_S = 10.0
 
 
 class FaultyCard(mfusepy.Operations):  # type: ignore[misc]  # it is untyped
@@ -119,10 +119,7 @@ def main(arguments: list[str]) -> int:
     if server == 0:
         mfusepy.FUSE(FaultyCard(backing, fault), place, foreground=True, nothreads=True)
         os._exit(0)
-    deadline = time.monotonic() + _MOUNT_S
-    while not os.path.ismount(place):
-        assert time.monotonic() < deadline, "the card was not mounted"
-        time.sleep(0.01)
+    wait_for(lambda: os.path.ismount(place))
     try:
         return subprocess.run(command, check=False).returncode
     finally:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.patience import wait_for
 from tests.users import User
 
-_PATIENCE_S = 10.0
 _ENTER = ("sh", "-ec", 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"', "sh")
 
 
@@ -43,10 +42,9 @@ def limited_group(parent: str, settings: tuple[str, ...]) -> Iterator[list[str]]
 
 
 def _remove(place: str) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    while os.path.exists(place):
-        assert time.monotonic() < end
+    def is_gone() -> bool:
         with suppress(OSError):
             os.rmdir(place)
-            break
-        time.sleep(0.05)
+        return not os.path.exists(place)
+
+    wait_for(is_gone)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from xbuild.record import Record, replace
 
 _BINFMT = "/proc/sys/fs/binfmt_misc"
-_SETTLE_S = 5.0
+_SETTLE_S = 15.0
 _TEST_OF_OTHERS_S = 120.0
 
 REACHABLE = "/var/tmp/xbuild-tests-"

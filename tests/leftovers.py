@@ -12,8 +12,10 @@ import os
 import signal
 import time
 
+from tests.patience import wait_for
+
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_SETTLE_S = 5.0
+_SETTLE_S = 15.0
 
 
 def adopt_orphans() -> None:
@@ -34,6 +36,23 @@ def descendants() -> dict[int, str]:
             if command:
                 found[child] = command
     return found
+
+
+def await_program(*argv: str) -> None:
+    """Wait until a process below this one has become a program: until then it is a shell's child.
+
+    Such a child still has its shell's traps: a signal that comes too early is lost.
+    """
+    end = _ending(argv)
+    wait_for(lambda: any(_arguments(pid).endswith(end) for pid in descendants()))
+
+
+def await_foreground(*argv: str) -> None:
+    """Wait until such a program goes on in the foreground of its terminal, as after fg."""
+    end = _ending(argv)
+    wait_for(
+        lambda: any(_is_foreground(pid) for pid in descendants() if _arguments(pid).endswith(end))
+    )
 
 
 def left_since(before: dict[int, str]) -> dict[int, str]:
@@ -74,15 +93,37 @@ def _children(pid: int) -> list[int]:
 
 def _command(pid: int) -> str:
     """Return a living process's command line; nothing for a zombie or none at all."""
+    command = _arguments(pid).replace(b"\0", b" ").decode(errors="replace").strip()
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
         # In the middle of an execve(2) a living process has no command line either.
         return command or ("" if _is_zombie(pid) else f"(pid {pid})")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
-def _is_zombie(pid: int) -> bool:
+def _ending(argv: tuple[str, ...]) -> bytes:
+    return b"".join(b"\0" + os.fsencode(word) for word in argv) + b"\0"
+
+
+def _is_foreground(pid: int) -> bool:
+    """Tell whether the terminal of a process is its group's, and it is not stopped."""
+    state, _, group, _, _, foreground = _status(pid)[:6]
+    return group == foreground and state != "T"
+
+
+def _status(pid: int) -> list[str]:
+    """Return what /proc/PID/stat says after the name."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0] in "ZX"
+        return file.read().rpartition(")")[2].split()
+
+
+def _arguments(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _is_zombie(pid: int) -> bool:
+    return _status(pid)[0] in "ZX"

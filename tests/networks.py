@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from tests.capability import require
+from tests.patience import wait_for
 from xbuild.record import Record
 
 
@@ -66,13 +67,7 @@ def _ip(holder: int, words: str) -> None:
     subprocess.run(command, check=True)
 
 
-def await_listener(holder: int, port: int, *, timeout_s: float = 60.0) -> None:
+def await_listener(holder: int, port: int) -> None:
     """Wait until something listens on a TCP port in a namespace."""
-    deadline = time.monotonic() + timeout_s
     wanted = f":{port:04X} 00000000:0000 0A"
-    while time.monotonic() < deadline:
-        with open(f"/proc/{holder}/net/tcp", encoding="ascii") as rows:
-            if wanted in rows.read():
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port}")
+    wait_for(lambda: wanted in Path(f"/proc/{holder}/net/tcp").read_text(encoding="ascii"))

@@ -10,13 +10,12 @@ import os
 import socket
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
+from tests.patience import await_server
 from xbuild.record import HostPath, Record
 
-_PATIENCE_S = 30.0
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TAG = "org.opencontainers.image.ref.name"
 
@@ -117,7 +116,7 @@ def registry(place: str) -> Iterator[str]:
         ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            _wait_for(address)
+            await_server(address)
             yield address
         finally:
             server.terminate()
@@ -128,19 +127,6 @@ def push(images: Images, tag: str, reference: str) -> None:
     target = f"docker://{reference}"
     command = ("skopeo", "copy", "--all", "--dest-tls-verify=false")
     _run(*command, f"oci:{images.path}:{tag}", target)
-
-
-def _wait_for(address: str) -> None:
-    host, _, port = address.partition(":")
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            socket.create_connection((host, int(port)), 1.0).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _run(*command: str) -> None:

@@ -5,6 +5,7 @@ Only a test that hangs waits to the end of it, and how long something takes is n
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -18,3 +19,27 @@ def wait_for(is_so: Callable[[], object]) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it has not come to be"
         time.sleep(_PAUSE_S)
+
+
+def await_lock(pid: int) -> None:
+    """Wait until a process waits for a lock (flock(2)) that another one has."""
+
+    def is_waiting() -> bool:
+        with open("/proc/locks", encoding="ascii") as locks:
+            return any("->" in line and f" {pid} " in line for line in locks)
+
+    wait_for(is_waiting)
+
+
+def await_server(address: str) -> None:
+    """Wait until somebody listens at HOST:PORT."""
+    host, _, port = address.partition(":")
+
+    def is_listening() -> bool:
+        try:
+            socket.create_connection((host, int(port))).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    wait_for(is_listening)

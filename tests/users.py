@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.patience import PATIENCE_S
 from xbuild.record import Record
 
 WITH_RANGE = "xbuild-test-"
@@ -53,7 +54,7 @@ class User(Record):
         return {**names, "LANG": "C.UTF-8", "SHELL": "/bin/sh", **more}
 
     def run(
-        self, command: list[str], *, timeout_s: float = 60.0, **options: Any
+        self, command: list[str], *, timeout_s: float = PATIENCE_S, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run ``command`` as this user, in its home; ``options`` are subprocess.run's."""
         settings: dict[str, Any] = {  # Any: what subprocess.run takes

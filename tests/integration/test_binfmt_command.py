@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.capability import require
+from tests.patience import PATIENCE_S
 from tests.users import User
 from xbuild.binary.arch import arch_named, host_arch
 from xbuild.emulation.interpreters import find_interpreter
@@ -217,7 +218,7 @@ def test_wrong_usage_exits_with_2(
     xbuild_for: Callable[[User | None], list[str]], arguments: str, says: str
 ) -> None:
     argv = [*xbuild_for(None), "binfmt", *arguments.split()]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert says in done.stderr
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.bootable import boot, unpack_bootable
+from tests.patience import PATIENCE_S
 from tests.runs import Kind, Runner, notes, write_program
 from tests.users import current_user
 from xbuild.record import HostPath
@@ -175,4 +176,4 @@ def test_joined_command_is_told_of_the_end(root: Runner, small: HostPath) -> Non
         with subprocess.Popen(words) as joined:
             booted.wait_until_joined("sh", "-c", "busybox ps | grep -q 'sleep 10[0]$'")
             assert booted.stop() == 0
-            assert joined.wait(20) in (137, 143)
+            assert joined.wait(PATIENCE_S) in (137, 143)

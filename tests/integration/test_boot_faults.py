@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pexpect
 import pytest
 
 from tests.bootable import boot
 from tests.leftovers import descendants, left_since
+from tests.patience import PATIENCE_S, wait_for
 from tests.runs import Kind, Runner, write_program
+from tests.terminals import status_of
 from tests.trees import tree_hash
 from xbuild.record import HostPath
 
@@ -95,7 +98,7 @@ def test_asked_twice_it_is_killed(
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 128 + signal.SIGKILL
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -107,7 +110,7 @@ def test_signals_ask_it_to_stop(
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
         assert process.stdout.readline() == "asked\n"
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("kind", ["root", "range"])
@@ -150,15 +153,14 @@ echo from stdout; echo from console >/dev/console
     words = root.argv("--boot", with_init(root, script))
     child = pexpect.spawn(
         words[0], words[1:], env={**root.user.environment(), "TERM": "xterm"},
-        cwd=root.user.home, timeout=30, encoding="utf-8",
+        cwd=root.user.home, timeout=PATIENCE_S, encoding="utf-8",
     )  # fmt: skip
     for text in ("from stdout", "from console", "a terminal", "xterm"):
         child.expect_exact(text)
     child.send("typed\r")
     child.expect_exact("got typed")
-    child.expect(pexpect.EOF)
+    assert status_of(child) == 0
     child.close()
-    assert child.exitstatus == 0
 
 
 @pytest.mark.parametrize("session", [(), ("setsid", "--ctty")])
@@ -179,15 +181,12 @@ def test_closed_terminal_asks_it_to_stop(
             shown += os.read(primary, 4096)
         os.close(primary)
         assert _wait_for_file(f"{tree}/asked") == "asked\n"
-        assert process.wait(30) in (0, -signal.SIGHUP)
+        assert process.wait(PATIENCE_S) in (0, -signal.SIGHUP)
 
 
 def _wait_for_file(path: str) -> str:
-    done = subprocess.run(
-        ["timeout", "30", "sh", "-c", f"until grep . {path} 2>/dev/null; do sleep 0.2; done"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout
+    wait_for(lambda: os.path.exists(path) and os.path.getsize(path))
+    return Path(path).read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.leftovers import descendants, left_since
+from tests.patience import PATIENCE_S, await_lock
 from tests.runs import Runner, joined
+from tests.terminals import status_of
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -26,7 +28,7 @@ def start(name: str) -> Iterator[Start]:
 
         def spawn(runner: Runner, script: str, *options: str) -> subprocess.Popen[str]:
             words = ("--name", name, *options, runner.tree("arm64"), "sh", "-c", script)
-            process = stack.enter_context(runner.spawn(*words))
+            process = stack.enter_context(runner.spawn(*words, stdin=subprocess.PIPE))
             stack.callback(process.kill)
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -56,14 +58,16 @@ def state_files(runner: Runner, name: str) -> list[str]:
 
 
 def test_a_run_is_listed_while_it_lives(runner: Runner, start: Start, name: str) -> None:
-    process = start(runner, "echo ready; sleep 2; exit 1", "--setenv", "A=1")
+    script = "echo ready; read line; exit 1"
+    process = start(runner, script, "--setenv", "A=1")
     assert name in listed(runner)
     document = json.loads(runner.command("ps", "--json").stdout)
     (mine,) = [each for each in document["containers"] if each["name"] == name]
     assert mine["tree"] == runner.tree("arm64")
-    assert mine["argv"] == ["sh", "-c", "echo ready; sleep 2; exit 1"]
-    assert abs(mine["began"] - time.time()) < 60
-    assert process.wait(20) == 1
+    assert mine["argv"] == ["sh", "-c", script]
+    assert abs(mine["began"] - time.time()) < PATIENCE_S
+    process.communicate("\n")
+    assert process.returncode == 1
     assert name not in listed(runner)
     assert state_files(runner, name) == []
 
@@ -97,7 +101,7 @@ def test_exec_by_the_tree(runner: Runner, start: Start, fresh_tree: Callable[...
         assert process.stdout.readline() == "ready\n"
         assert runner.command("exec", tree, "true").returncode == 0
         assert runner.command("stop", tree).returncode == 0
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_exec_says_which_containers_a_tree_has(root: Runner, start: Start, name: str) -> None:
@@ -151,7 +155,7 @@ def test_signals_reach_a_command_that_joined(runner: Runner, start: Start, name:
     script = "trap 'echo caught; exit 5' TERM; echo up; while :; do sleep 0.05; done"
     with joined(runner, name, script) as client:
         client.terminate()
-        assert client.wait(10) == 5
+        assert client.wait(PATIENCE_S) == 5
         assert client.stdout is not None
         assert client.stdout.read() == "caught\n"
 
@@ -166,10 +170,11 @@ def test_sigkill_of_exec_ends_its_command_alone(runner: Runner, start: Start, na
 
 
 def test_end_of_the_command_ends_those_that_joined(root: Runner, start: Start, name: str) -> None:
-    process = start(root, "echo ready; read line || sleep 1")
-    done = root.command("exec", name, "sleep", "60")
-    assert done.returncode == 128 + signal.SIGKILL
-    assert process.wait(10) == 0
+    process = start(root, "echo ready; read line")
+    with joined(root, name, "echo up; exec sleep 1000") as client:
+        process.communicate("\n")
+        assert process.returncode == 0
+        assert client.wait(PATIENCE_S) == 128 + signal.SIGKILL
 
 
 def test_exec_on_a_terminal(
@@ -185,30 +190,28 @@ def test_exec_on_a_terminal(
     session.expect("33 99")
     session.expect("42")
     session.sendline("exit 3")
-    session.expect_exact("exit 3")
-    session.wait()
-    assert session.exitstatus == 3
+    assert status_of(session) == 3
 
 
 def test_many_commands_join_at_once(root: Runner, start: Start, name: str) -> None:
     start(root, IDLE)
     argv = [*root.xbuild, "exec", name, "sh", "-c", "echo $0; exit 9", "word"]
     joined = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(20)]
-    assert [each.communicate(timeout=60)[0] for each in joined] == ["word\n"] * 20
+    assert [each.communicate(timeout=PATIENCE_S)[0] for each in joined] == ["word\n"] * 20
     assert {each.returncode for each in joined} == {9}
 
 
 def test_stop_by_sigterm(runner: Runner, start: Start, name: str) -> None:
     process = start(runner, "trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done")
     assert runner.command("stop", name).returncode == 0
-    assert process.wait(5) == 6
+    assert process.wait(PATIENCE_S) == 6
 
 
 def test_stop_by_sigkill_after_the_time_of_grace(runner: Runner, start: Start, name: str) -> None:
     before = descendants()
     process = start(runner, "trap '' TERM; echo ready; while :; do sleep 0.05; done")
     assert runner.command("stop", "--kill-timeout", "0.5", name).returncode == 0
-    assert process.wait(5) == 128 + signal.SIGKILL
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGKILL
     assert left_since(before) == {}
     assert state_files(runner, name) == []
 
@@ -218,21 +221,33 @@ def test_stop_of_a_suspended_one(root: Runner, start: Start, name: str) -> None:
     process.send_signal(signal.SIGSTOP)
     assert name in listed(root)
     assert root.command("stop", name).returncode == 0
-    assert process.wait(5) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+@contextlib.contextmanager
+def waiting_for(runner: Runner, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have ``xbuild wait`` wait for a container."""
+    argv = runner.user.argv([*runner.xbuild, "wait", name])
+    with subprocess.Popen(
+        argv, stderr=subprocess.DEVNULL, env=runner.user.environment(), cwd=runner.user.home
+    ) as waiting:
+        await_lock(waiting.pid)
+        yield waiting
 
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_wait_has_the_status(runner: Runner, start: Start, name: str, status: int) -> None:
-    start(runner, f"echo ready; sleep 1; exit {status}")
-    assert runner.command("wait", name).returncode == status
+    process = start(runner, f"echo ready; read line; exit {status}")
+    with waiting_for(runner, name) as waiting:
+        process.communicate("\n")
+        assert waiting.wait(PATIENCE_S) == status
 
 
 def test_wait_for_one_that_is_killed(root: Runner, start: Start, name: str) -> None:
     process = start(root, "echo ready; sleep 60")
-    with subprocess.Popen([*root.xbuild, "wait", name], stderr=subprocess.PIPE) as waiting:
-        time.sleep(0.5)
+    with waiting_for(root, name) as waiting:
         process.kill()
-        assert waiting.wait(10) == 128 + signal.SIGKILL
+        assert waiting.wait(PATIENCE_S) == 128 + signal.SIGKILL
 
 
 def test_a_name_can_be_had_once(runner: Runner, start: Start, name: str) -> None:
@@ -252,7 +267,7 @@ def test_a_killed_one_is_never_listed_and_its_entry_goes(
 ) -> None:
     process = start(runner, IDLE)
     os.kill(launcher_of(process), signal.SIGKILL)
-    process.wait(5)
+    process.wait(PATIENCE_S)
     assert name not in listed(runner)
     assert state_files(runner, name) == []
 
@@ -260,7 +275,7 @@ def test_a_killed_one_is_never_listed_and_its_entry_goes(
 def test_the_name_of_a_killed_one_is_free(runner: Runner, start: Start, name: str) -> None:
     process = start(runner, IDLE)
     os.kill(launcher_of(process), signal.SIGKILL)
-    process.wait(5)
+    process.wait(PATIENCE_S)
     assert runner.run("--name", name, runner.tree("arm64"), "true").returncode == 0
     assert state_files(runner, name) == []
 
@@ -297,7 +312,7 @@ def test_state_of_a_user_is_where_the_session_says(
         assert name not in listed(ranged)
         assert ranged.command("exec", name, "true", **settings).returncode == 0
         run.terminate()
-        run.wait(10)
+        run.wait(PATIENCE_S)
     assert os.listdir(place) == []
     os.rmdir(place)
 

@@ -13,10 +13,14 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.leftovers import descendants, left_since
+from tests.patience import PATIENCE_S, await_lock, wait_for
 from tests.runs import Runner
+from tests.terminals import await_keys, hang_up
 from xbuild.diagnosis.limits import limit_named
 
 Begin = Callable[..., str]
+SCRATCH = {"options": ("--tmpfs", "/mnt")}
+"""A place that what joins has in common with the container."""
 
 
 @pytest.fixture
@@ -49,9 +53,7 @@ def test_start_outlives_xbuild(runner: Runner, begin: Begin) -> None:
     before = descendants()
     name = begin(runner, "start", "echo one; tty; echo two >&2; sleep 60")
     assert runner.command("exec", name, "true").returncode == 0
-    deadline = time.monotonic() + 20
-    while "two" not in runner.command("logs", name).stdout and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: "two" in runner.command("logs", name).stdout)
     assert runner.command("stop", name).returncode == 0
     assert left_since(before) == {}
     shown = runner.command("logs", name).stdout.splitlines()
@@ -67,12 +69,15 @@ def test_start_of_what_is_not_there(runner: Runner) -> None:
 
 
 def test_wait_for_a_detached_one(root: Runner, begin: Begin) -> None:
-    name = begin(root, "start", "sleep 1; exit 6")
-    assert root.command("wait", name).returncode == 6
+    name = begin(root, "start", "while [ ! -e /mnt/end ]; do sleep 0.05; done; exit 6", **SCRATCH)
+    with subprocess.Popen([*root.xbuild, "wait", name]) as waiting:
+        await_lock(waiting.pid)
+        assert root.command("exec", name, "touch", "/mnt/end").returncode == 0
+        assert waiting.wait(PATIENCE_S) == 6
 
 
 def test_time_limit_of_a_detached_one(root: Runner, begin: Begin) -> None:
-    name = begin(root, "start", "sleep 60", options=("--timeout", "1"))
+    name = begin(root, "start", "sleep 1000", options=("--timeout", "5"))
     assert root.command("wait", name).returncode == 124
     assert "Time is up" in root.command("logs", name).stdout
 
@@ -116,7 +121,7 @@ def test_closed_terminal_of_who_is_attached_ends_that_one_alone(
     session = open_terminal([*runner.xbuild, "attach", name], user=runner.user)
     session.sendline("apples")
     session.expect("got apples")
-    session.close(force=False)
+    hang_up(session)
     assert left_since(before) == {}
     assert name in runner.command("ps", "-q").stdout.split()
     another = open_terminal([*runner.xbuild, "attach", name], user=runner.user)
@@ -139,28 +144,35 @@ def test_attached_terminal_has_the_size(
 def test_two_are_attached_at_once(root: Runner, begin: Begin, open_terminal: OpenTerminal) -> None:
     name = begin(root, "start", "while read x; do echo got $x; done")
     sessions = [open_terminal([*root.xbuild, "attach", name]) for _ in range(2)]
-    time.sleep(0.5)
+    for session in sessions:
+        await_keys(session)
     sessions[0].sendline("pears")
     for session in sessions:
         session.expect("got pears")
 
 
 def test_attach_without_a_terminal_shows_the_rest(root: Runner, begin: Begin) -> None:
-    name = begin(root, "start", "echo up; sleep 1; echo down; exit 4")
-    done = root.command("attach", name)
-    assert (done.returncode, done.stdout.split()) == (4, ["up", "down"])
+    script = "echo up; while [ ! -e /mnt/end ]; do sleep 0.05; done; echo down; exit 4"
+    name = begin(root, "start", script, **SCRATCH)
+    argv = [*root.xbuild, "attach", name]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline() == "up\n"
+        assert root.command("exec", name, "touch", "/mnt/end").returncode == 0
+        assert attached.stdout.read().split() == ["down"]
+    assert attached.returncode == 4
 
 
 def test_one_attached_that_does_not_read_is_let_go(root: Runner, begin: Begin) -> None:
     """The container waits for it a while, as for a terminal, and then goes on."""
-    name = begin(root, "start", "sleep 1; yes | head -c 3000000; exec sleep 90")
+    script = "echo up; while [ ! -e /mnt/end ]; do sleep 0.05; done; yes | head -c 3000000;"
+    name = begin(root, "start", f"{script} exec sleep 1000", **SCRATCH)
     with subprocess.Popen([*root.xbuild, "attach", name], stdout=subprocess.PIPE) as stuck:
-        time.sleep(0.8)
+        assert stuck.stdout is not None
+        assert stuck.stdout.readline().strip() == b"up"
         stuck.send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + 60
-        while os.path.getsize(f"/var/log/xbuild/{name}.log") < 3000000:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        assert root.command("exec", name, "touch", "/mnt/end").returncode == 0
+        wait_for(lambda: os.path.getsize(f"/var/log/xbuild/{name}.log") >= 3000000)
         stuck.kill()
 
 
@@ -176,7 +188,8 @@ def test_hold_keeps_what_commands_leave_to_each_other(runner: Runner, begin: Beg
     assert runner.command("exec", name, "sh", "-c", "echo x >/mnt/y").returncode == 0
     assert runner.command("exec", name, "cat", "/mnt/y").stdout == "x\n"
     runner.command("exec", name, "sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 &")
-    assert runner.command("exec", name, "sh", "-c", "cat /proc/*/comm").stdout.count("sleep") == 1
+    there = ("exec", name, "sh", "-c", "cat /proc/*/comm")
+    wait_for(lambda: runner.command(*there).stdout.count("sleep") == 1)
     assert runner.command("stop", name).returncode == 0
     assert left_since(before) == {}
 

@@ -14,8 +14,10 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.installation import copy_for
-from tests.leftovers import descendants, left_since
+from tests.leftovers import await_program, descendants, left_since
+from tests.patience import PATIENCE_S, wait_for
 from tests.runs import Kind, Runner, joined
+from tests.terminals import hang_up
 from xbuild.record import HostPath
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -63,8 +65,8 @@ def test_death_of_a_container_ends_those_that_joined(
         init = init_of(process, kind)
         pid = {"launcher": process.pid, "init": init, "command": children_of(init)[0]}[victim]
         os.kill(pid, signal.SIGKILL)
-        assert client.wait(10) == 128 + signal.SIGKILL
-    process.wait(10)
+        assert client.wait(PATIENCE_S) == 128 + signal.SIGKILL
+    process.wait(PATIENCE_S)
     assert left_since(before) == {}
     assert name not in runner.command("ps", "-q").stdout.split()
 
@@ -74,7 +76,7 @@ def test_death_of_an_interpreter_that_joined(root: Runner, start: Start, name: s
     with joined(root, name, "echo up; exec sleep 50") as client:
         command, interpreter = children_of(init_of(process, "root"))
         os.kill(interpreter, signal.SIGKILL)
-        assert client.wait(10) == 128 + signal.SIGKILL
+        assert client.wait(PATIENCE_S) == 128 + signal.SIGKILL
     assert process.poll() is None
     assert os.path.exists(f"/proc/{command}")
 
@@ -99,7 +101,7 @@ def test_interrupts_in_a_row_leave_nothing(runner: Runner, start: Start, name: s
     process = start(runner, runner.tree("arm64"), "sh", "-c", IDLE)
     for _ in range(20):
         process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 128 + signal.SIGINT
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGINT
     assert left_since(before) == {}
     assert name not in runner.command("ps", "-q").stdout.split()
 
@@ -110,9 +112,8 @@ def test_interrupt_key_twice_in_a_shell_that_joined(
     start(root, root.tree("arm64"), "sh", "-c", IDLE)
     session = open_terminal([*root.xbuild, "exec", name, "sh"])
     session.expect("# ")
-    session.sendline("sleep 30; echo $((40+2))")
-    session.expect_exact("sleep 30")
-    time.sleep(0.5)
+    session.sendline("sleep 1000; echo $((40+2))")
+    await_program("sleep", "1000")
     session.send("\x03\x03")
     session.expect("# ")
     session.sendline("echo $((50+2))")
@@ -128,9 +129,9 @@ def test_closed_terminal_leaves_nothing(
     words = ["exec", name] if way == "exec" else ["run", runner.tree("arm64")]
     session = open_terminal([*runner.xbuild, *words, "--", "sh"], user=runner.user)
     session.expect("# ")
-    session.sendline("sleep 71")
-    session.expect_exact("sleep 71")
-    session.close(force=False)
+    session.sendline("sleep 1071")
+    await_program("sleep", "1071")
+    hang_up(session)
     assert left_since(before) == {}
     assert process.poll() is None
 
@@ -151,7 +152,7 @@ def test_proc_that_hides_processes(
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         command = hidden_proc(runner, *words)
-        return subprocess.run(command, capture_output=True, timeout=60, **settings)  # type: ignore[call-overload,no-any-return]  # as in runs
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, **settings)  # type: ignore[call-overload,no-any-return]  # as in runs
 
     words = hidden_proc(runner, "run", "--name", name, runner.tree("arm64"), "sh", "-c", IDLE)
     with subprocess.Popen(words, stdout=subprocess.PIPE, **settings) as process:  # type: ignore[call-overload]  # as in runs
@@ -159,13 +160,12 @@ def test_proc_that_hides_processes(
         assert name in call("ps", "-q").stdout.split()
         assert call("exec", name, "sh", "-c", "exit 6").returncode == 6
         assert call("stop", "--kill-timeout", "1", name).returncode == 0
-        assert process.wait(10) == 128 + signal.SIGTERM
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     late = call("run", "--idle-timeout", "1", runner.tree("arm64"), "sleep", "60")
     assert (late.returncode, "Time is up" in late.stderr) == (124, True)
-    busy = "for i in 1 2 3 4; do echo $i; sleep 0.5; done; exit 3"
-    assert (
-        call("run", "--idle-timeout", "1", runner.tree("arm64"), "sh", "-c", busy).returncode == 3
-    )
+    busy = "for i in $(seq 12); do echo $i; sleep 0.2; done; exit 3"
+    done = call("run", "--idle-timeout", "2", runner.tree("arm64"), "sh", "-c", busy)
+    assert done.returncode == 3
 
 
 def test_no_process_left_to_be_had(root: Runner, name: str) -> None:
@@ -177,7 +177,7 @@ def test_no_process_left_to_be_had(root: Runner, name: str) -> None:
             client.kill()
         assert done.returncode == 125
         assert f"Container {name} cannot start a process" in done.stderr
-        assert root.command("exec", name, "true").returncode == 0
+        wait_for(lambda: root.command("exec", name, "true").returncode == 0)
     finally:
         assert root.command("stop", "--kill-timeout", "1", name).returncode == 0
         os.unlink(f"/var/log/xbuild/{name}.log")
@@ -193,7 +193,7 @@ def test_tree_removed_while_it_is_used(
     done = runner.command("exec", name, "/bin/sh")
     assert (done.returncode, "No such file or directory" in done.stderr) == (125, True)
     assert runner.command("stop", name).returncode == 0
-    assert process.wait(10) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert left_since(before) == {}
 
 
@@ -204,7 +204,7 @@ def test_join_while_the_launcher_is_suspended(runner: Runner, start: Start, name
     assert name in runner.command("ps", "-q").stdout.split()
     process.send_signal(signal.SIGCONT)
     process.terminate()
-    assert process.wait(10) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_container_inside_a_container(root: Runner, reachable_directory: HostPath) -> None:
@@ -214,8 +214,8 @@ def test_container_inside_a_container(root: Runner, reachable_directory: HostPat
     program = copy_for(root.user, place)
     inner = f"{program} run --name inner {root.tree('arm64')} --"
     script = f"""
-        {inner} sh -c 'echo ready; exec sleep 60' &
-        until {program} ps -q | grep -q inner; do sleep 0.2; done
+        {inner} sh -c 'echo ready; : >/tmp/ready; exec sleep 1000' &
+        until {program} exec inner test -e /tmp/ready 2>/dev/null; do sleep 0.2; done
         {program} ps -q; {program} exec inner uname -m; {program} stop inner
         wait $!; echo $?; {program} ps -q
         """
@@ -223,12 +223,11 @@ def test_container_inside_a_container(root: Runner, reachable_directory: HostPat
     assert sorted(shown.split()) == ["143", "aarch64", "inner", "ready"]
 
 
-def test_a_guest_cannot_ask_process_one(root: Runner, name: str) -> None:
+def test_a_guest_cannot_ask_process_one(root: Runner, start: Start, name: str) -> None:
     """Even where it is shown the socket: what connects from inside is turned away at once."""
-    python = "/usr/bin/python3"
-    words = ["--name", name, "--bind", "/run/xbuild:/mnt", "/", "--", python, "-c", ASKING, name]
-    os.makedirs("/run/xbuild", 0o700, exist_ok=True)
-    done = root.run(*words, timeout_s=30)
+    start(root, root.tree("arm64"), "sh", "-c", IDLE)  # the directory is there as long as this is
+    words = ["--bind", "/run/xbuild:/mnt", "/", "--", "/usr/bin/python3", "-c", ASKING]
+    done = root.run("--name", f"{name}-too", *words, f"{name}-too")
     assert done.stdout == "closed\n", done.stderr
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 
 FIFTY = 50
@@ -50,7 +51,7 @@ def test_fifty_at_once_on_one_tree(root: Runner, fresh_tree: Callable[..., str])
         assert root.command("exec", names[-1], "true").returncode == 0
         stopped = root.command("stop", *names)
         assert stopped.returncode == 0, stopped.stderr
-        assert {process.wait(30) for process in processes} == {128 + signal.SIGTERM}
+        assert {process.wait(PATIENCE_S) for process in processes} == {128 + signal.SIGTERM}
     assert _names_of(root, tree) == []
 
 
@@ -67,7 +68,7 @@ def test_fifty_ephemeral_ones_leave_the_tree_alone(
     argv = ranged.user.argv(ranged.argv("--ephemeral", tree, "sh", "-c", script))
     settings = {"env": ranged.user.environment(), "cwd": ranged.user.home}
     processes = [subprocess.Popen(argv, **settings) for _ in range(FIFTY)]  # type: ignore[call-overload]  # as in runs
-    assert {process.wait(120) for process in processes} == {7}
+    assert {process.wait(PATIENCE_S) for process in processes} == {7}
     assert not os.path.exists(f"{tree}/root/mine")
 
 
@@ -79,7 +80,7 @@ def test_exclusive_is_refused_while_others_use_the_tree(runner: Runner, begin: B
         assert "cannot be had alone" in done.stderr
         assert f"(process {process.pid})" in done.stderr
     process.terminate()
-    process.wait(10)
+    process.wait(PATIENCE_S)
     assert runner.run("--exclusive", runner.tree("arm64"), "true").returncode == 0
 
 
@@ -96,7 +97,7 @@ def test_others_are_refused_while_one_has_the_tree(runner: Runner, begin: Begin)
 def test_the_lock_goes_with_a_killed_one(root: Runner, begin: Begin) -> None:
     process = begin(root, "--exclusive", root.tree("arm64"))
     process.kill()
-    process.wait(5)
+    process.wait(PATIENCE_S)
     assert root.run(root.tree("arm64"), "true").returncode == 0
 
 

@@ -6,11 +6,9 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import pexpect
 import pytest
 
 from tests.bootstrap_archive import Maker, publish_ubuntu, readable_keyring
@@ -19,7 +17,9 @@ from tests.crafted import busybox, make_tar
 from tests.integration.test_create_tarball import create, write
 from tests.loopback import Site
 from tests.openpgp import Signer
+from tests.patience import PATIENCE_S, wait_for
 from tests.runs import Kind, Runner
+from tests.terminals import status_of
 from tests.users import User
 from xbuild.record import HostPath
 
@@ -28,7 +28,6 @@ MANY = 2000
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 LEFT = {number: (".tree.xbuild-create",) if number == signal.SIGKILL else () for number in SIGNALS}
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +50,6 @@ def under_way(runner: Runner, place: HostPath, source: str) -> Iterator[subproce
         yield process
         with suppress(ProcessLookupError):
             os.kill(tar, signal.SIGCONT)
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def users_of(place: HostPath) -> list[str]:
@@ -217,10 +209,8 @@ def test_interrupted_from_a_terminal(
     session.expect_exact("installing essential packages")
     session.sendintr()
     session.expect_exact(f"interrupted: {maker.tree} is not made, and nothing of it is left")
-    session.expect(pexpect.EOF)
+    assert status_of(session) == 130
     assert "Traceback" not in (session.before or "")
-    session.wait()
-    assert session.exitstatus == 130
     assert os.listdir(maker.own) == []
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.capability import require
 from tests.disks import assert_free, one_filesystem
 from tests.images import MIB
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 from xbuild.record import HostPath
 
@@ -40,7 +41,7 @@ def image(tmp_path: Path) -> HostPath:
 def _mounts_left(work: str) -> list[str]:
     require("root", os.geteuid() == 0, "mounting needs root")
     script = ["unshare", "-m", "sh", "-ec", _HOST.format(work=work)]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-2:]
 

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.cards import (
     flash,
 )
 from tests.images import MIB, TableKind
+from tests.patience import wait_for
 from tests.users import User
 from xbuild.errors import DamagedImage, DeviceFailed, DeviceRefused, UnsupportedImage
 from xbuild.image.flash import Progress, propose_flash
@@ -157,9 +157,7 @@ def test_signal_says_what_is_left_and_how_to_go_on(
         file.truncate(256 * MIB)
     command = [*xbuild_for(None), "image", "flash", image, device, "--yes"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 30
-        while os.stat(device).st_blocks < 8 * MIB // 512 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: os.stat(device).st_blocks >= 8 * MIB // 512)
         process.send_signal(number)
         _, text = process.communicate()
     assert process.returncode == 128 + number

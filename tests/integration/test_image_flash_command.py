@@ -13,6 +13,7 @@ from tests.capability import require
 from tests.cards import OLD, assert_holds, card_image, device_file
 from tests.conftest import OpenTerminal
 from tests.images import MIB
+from tests.patience import PATIENCE_S
 from tests.users import User
 from xbuild.errors import DeviceRefused
 from xbuild.image.device import Device, read_device
@@ -65,7 +66,7 @@ def test_no_question_without_a_terminal(tmp_path: Path, xbuild_for: Xbuild) -> N
     image, device = card_image(tmp_path), device_file(tmp_path)
     command = [*xbuild_for(None), "image", "flash", image, device]
     done = subprocess.run(
-        command, input="y\n", capture_output=True, text=True, check=False, timeout=60
+        command, input="y\n", capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     assert done.returncode == 125
     assert "--yes" in done.stderr

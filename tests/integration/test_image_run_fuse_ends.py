@@ -9,13 +9,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from tests.conftest import OpenTerminal
 from tests.disks import BUSYBOX, assert_free, running
 from tests.integration.test_image_run_fuse import assert_sound, image, place, ranged, user_of
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
+from tests.terminals import status_of
 from xbuild.record import HostPath
 
 __all__ = ["image", "place", "ranged", "user_of"]  # fixtures
@@ -56,7 +57,7 @@ def _stop_server_and_kill_launcher(process: Process) -> None:
     server = _server(process)
     os.kill(server, signal.SIGSTOP)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
+    process.wait(PATIENCE_S)
     os.kill(server, signal.SIGCONT)
 
 
@@ -96,7 +97,7 @@ def test_nothing_is_left_and_what_was_written_is_sound(
 ) -> None:
     with running(lambda: ranged.spawn(image, "sh", "-c", WAIT)) as process:
         end(process)
-        assert process.wait(10) != 0
+        assert process.wait(PATIENCE_S) != 0
     assert_free(image)
     assert_sound(image)
     assert ranged.output("--read-only", image, "cat", "/root/file") == "lasting\n"
@@ -110,7 +111,7 @@ def test_server_that_is_killed_ends_the_run_and_is_named(
     start = lambda: ranged.spawn(option, image, "sh", "-c", script, stderr=subprocess.PIPE)  # noqa: E731
     with running(start) as process:
         os.kill(_server(process), signal.SIGKILL)
-        assert process.wait(10) == 125
+        assert process.wait(PATIENCE_S) == 125
         assert process.stderr is not None
         said = process.stderr.read()
     assert f"fuse2fs, which served partition 1 of {image}, was ended by SIGKILL" in said
@@ -133,7 +134,7 @@ def test_programs_inside_get_an_error_from_a_dead_server(ranged: Runner, image: 
         process.stdin.flush()
         assert process.stdout.readline() == "failed\n"
         os.kill(_children(process.pid)[0], signal.SIGCONT)
-        assert process.wait(10) == 125
+        assert process.wait(PATIENCE_S) == 125
     assert_free(image)
 
 
@@ -156,8 +157,7 @@ def test_keyboard_interrupt_on_a_terminal(
     session = open_terminal(argv, user=ranged.user)
     session.expect_exact("there")
     session.sendcontrol("c")
-    session.expect(pexpect.EOF)
-    session.close()
+    status_of(session)
     assert_free(image)
     assert_sound(image)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.patience import wait_for
 from tests.runs import Runner
 from tests.toolsets import NATIVE, NativeAs, NativeRunner
 
@@ -52,10 +53,7 @@ def test_command_that_joins_has_the_container_s_native_tools(
 def test_first_command_of_a_started_container_is_native(root: Runner, native: NativeRunner) -> None:
     native.prepare(root.tree("arm64"), ARCH)
     with running(native, "start", "--native") as name:
-        deadline = time.monotonic() + 20
-        while not (shown := root.command("logs", name).stdout) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert shown == f"{NATIVE}\n"
+        wait_for(lambda: root.command("logs", name).stdout == f"{NATIVE}\n")
 
 
 def test_command_that_joins_one_without_has_none(root: Runner, native: NativeRunner) -> None:

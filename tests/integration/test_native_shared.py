@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.capability import require
 from tests.native_trees import CompilerTree, write_files
+from tests.patience import await_server
 from tests.runs import Runner, notes
 from xbuild.record import HostPath
 
@@ -40,12 +40,7 @@ def redis(place: HostPath) -> Iterator[str]:
     os.symlink(REDIS, program)
     argv = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, cwd=place) as server:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
+        await_server(f"127.0.0.1:{port}")
         yield f"redis://127.0.0.1:{port}"
         server.terminate()
     os.unlink(program)

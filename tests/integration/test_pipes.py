@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 
 READERS: tuple[tuple[str, ...], ...] = (
@@ -37,7 +38,7 @@ def test_a_pipe_without_a_writer_is_refused(root: Runner) -> None:
             )
         )
     for words, process in zip(READERS, running, strict=True):
-        shown, said = process.communicate(timeout=60)
+        shown, said = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, shown) == (2, ""), words
         assert "nobody has written to it for 10 s" in said, words
         assert "\nhint: " in said, words

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.leftovers import descendants, left_since
+from tests.patience import PATIENCE_S
 from tests.runs import Kind, Runner
 from xbuild.record import HostPath
 
@@ -57,7 +58,7 @@ def test_signals_reach_process_one(runner: Runner) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.terminate()
-        assert process.wait(10) == 5
+        assert process.wait(PATIENCE_S) == 5
         assert process.stdout.read() == "caught\n"
 
 
@@ -81,7 +82,7 @@ def test_commands_join(runner: Runner) -> None:
         done = runner.command("exec", mine, "sh", "-c", "cat /proc/1/comm; exit 6")
         assert (done.returncode, done.stdout) == (6, "sh\n"), done.stderr
         assert runner.command("stop", "--kill-timeout", "0.5", mine).returncode == 0
-        assert process.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+        assert process.wait(PATIENCE_S) in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
 
 def test_an_init_that_ends_all_others_goes_on(root: Runner) -> None:
@@ -95,11 +96,12 @@ def test_an_init_that_ends_all_others_goes_on(root: Runner) -> None:
         assert mine in root.command("ps", "-q").stdout.split()
         assert root.command("exec", mine, "echo", "joined").stdout == "joined\n"
         assert root.command("stop", "--kill-timeout", "0.5", mine).returncode == 0
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def test_idle_time_of_process_one(runner: Runner) -> None:
-    words = ("--as-pid1", "--idle-timeout", "1", "--kill-timeout", "0.5")
-    assert runner.run(*words, runner.tree("arm64"), "sleep", "60").returncode == 124
-    busy = "for i in 1 2 3 4 5; do echo $i; sleep 0.5; done; exit 3"
+    idle = ("--as-pid1", "--idle-timeout", "1", "--kill-timeout", "0.5")
+    assert runner.run(*idle, runner.tree("arm64"), "sleep", "60").returncode == 124
+    busy = "for i in $(seq 12); do echo $i; sleep 0.2; done; exit 3"
+    words = ("--as-pid1", "--idle-timeout", "2")
     assert runner.run(*words, runner.tree("arm64"), "sh", "-c", busy).returncode == 3

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.runs import Runner, notes
 from tests.trees import tree_hash
 from xbuild.record import HostPath
@@ -51,7 +52,7 @@ def test_four_ephemeral_runs_at_once(runner: Runner) -> None:
         "echo $1 >/etc/mine; mv /etc/hosts2 /etc/x 2>/dev/null; sleep 0.3; cat /etc/mine; ls /etc"
     )
     runs = [runner.spawn("-x", tree, "sh", "-c", script, "sh", str(n)) for n in range(4)]
-    answers = [process.communicate(timeout=30)[0].split() for process in runs]
+    answers = [process.communicate(timeout=PATIENCE_S)[0].split() for process in runs]
     assert [answer[0] for answer in answers] == ["0", "1", "2", "3"]
     assert [process.returncode for process in runs] == [0] * 4
     assert tree_hash(tree) == before

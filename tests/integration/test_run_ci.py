@@ -166,12 +166,12 @@ def test_profile_keeps_nothing_but_what_is_copied_out_of_a_failure(runner: Runne
 
 def test_artifacts_of_a_hang_are_copied_out_and_it_is_told(root: Runner) -> None:
     out = os.path.join(root.user.home, "late")
-    words = (*PROFILE, "--idle-timeout", "1", "--copy-out", f"/tmp/log:{out}", root.tree("arm64"))
+    words = (*PROFILE, "--idle-timeout", "2", "--copy-out", f"/tmp/log:{out}", root.tree("arm64"))
     done = run_in(root, GITHUB, *words, "--", "sh", "-c", "echo x >/tmp/log; sleep 4321")
     assert done.returncode == 124
     assert os.path.exists(out)
     error = done.stdout.splitlines()[-1]
-    assert error.startswith("::error title=xbuild%3A Time is up%3A nothing has moved for 1 s")
+    assert error.startswith("::error title=xbuild%3A Time is up%3A nothing has moved for 2 s")
     assert "S sleep 4321" in error
 
 

@@ -169,9 +169,9 @@ def test_copied_out_of_one_that_heeds_no_sigterm_when_time_is_up(
 ) -> None:
     """However long that takes: more than such a command is given to end."""
     out = f"{place(runner)}/big"
-    words = ("--timeout", "3", "--kill-timeout", "0.1", "--copy-out", f"/tmp/big:{out}")
+    words = ("--idle-timeout", "2", "--kill-timeout", "0.1", "--copy-out", f"/tmp/big:{out}")
     script = "trap '' TERM; head -c 200000000 /dev/zero >/tmp/big; while :; do sleep 1; done"
     done = runner.run("-x", *words, runner.tree("arm64"), "sh", "-c", script)
     assert done.returncode == 124
-    assert "xbuild: Time is up: the run has taken 3 s (--timeout)" in done.stderr
+    assert "xbuild: Time is up: nothing has moved for 2 s (--idle-timeout)" in done.stderr
     assert os.path.getsize(out) == 200000000, done.stderr

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.leftovers import descendants, left_since
+from tests.leftovers import await_program, descendants, left_since
+from tests.patience import PATIENCE_S
 from tests.runs import Kind, Runner
 
 DAEMONS = """
@@ -22,7 +23,6 @@ DAEMONS = """
     nohup sleep 97 >/dev/null 2>&1 &
     echo ready; sleep 96
     """
-_GRACE_S = 2.0
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -67,12 +67,6 @@ def chain_of(process: subprocess.Popen[str], kind: Kind) -> dict[str, int]:
     return chain
 
 
-def assert_nothing_is_left(before: dict[int, str]) -> None:
-    began = time.monotonic()
-    assert left_since(before) == {}
-    assert time.monotonic() - began < _GRACE_S
-
-
 VICTIMS = [
     ("root", "launcher"),
     ("root", "init"),
@@ -94,8 +88,8 @@ def test_sigkill_leaves_nothing(
     runner, before = runner_of(kind), descendants()
     process = start(runner, DAEMONS, "--ephemeral", "--tmpfs", "/mnt")
     os.kill(chain_of(process, kind)[victim], signal.SIGKILL)
-    process.wait(_GRACE_S)
-    assert_nothing_is_left(before)
+    process.wait(PATIENCE_S)
+    assert left_since(before) == {}
     assert process.returncode == (-9 if victim == "launcher" else 137)
 
 
@@ -105,7 +99,7 @@ def test_end_of_the_command_ends_its_daemons(runner: Runner) -> None:
     done = runner.run(runner.tree("arm64"), "sh", "-c", script, stderr=subprocess.DEVNULL,
                       stdout=subprocess.PIPE, capture_output=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (3, "ready\n")
-    assert_nothing_is_left(before)
+    assert left_since(before) == {}
 
 
 @pytest.mark.parametrize("delay_ms", [5, 15, 25, 35, 45, 55, 65, 75, 90, 110, 140])
@@ -117,7 +111,7 @@ def test_sigkill_during_the_start(runner: Runner, delay_ms: int) -> None:
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
-    assert_nothing_is_left(before)
+    assert left_since(before) == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -128,10 +122,10 @@ def test_sigterm_during_the_start(root: Runner, number: signal.Signals) -> None:
         process = root.spawn(root.tree("arm64"), "sleep", "60", stderr=subprocess.DEVNULL)
         time.sleep(delay_ms / 1000)
         process.send_signal(number)
-        assert process.wait(_GRACE_S) in (128 + number, -number), delay_ms
+        assert process.wait(PATIENCE_S) in (128 + number, -number), delay_ms
         assert process.stdout is not None
         process.stdout.close()
-    assert_nothing_is_left(before)
+    assert left_since(before) == {}
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
@@ -139,7 +133,7 @@ def test_signals_reach_the_command(runner: Runner, start: Start, name: str) -> N
     script = f"trap 'echo caught; exit 5' {name}; echo ready; while :; do sleep 0.05; done"
     process = start(runner, script)
     process.send_signal(signal.Signals[f"SIG{name}"])
-    assert process.wait(5) == 5
+    assert process.wait(PATIENCE_S) == 5
     assert process.stdout is not None
     assert process.stdout.read() == "caught\n"
 
@@ -148,24 +142,22 @@ def test_signals_reach_the_command(runner: Runner, start: Start, name: str) -> N
 def test_deadly_signals_end_the_run(runner: Runner, start: Start, name: str) -> None:
     process = start(runner, "echo ready; exec sleep 60")
     process.send_signal(signal.Signals[f"SIG{name}"])
-    assert process.wait(_GRACE_S) == 128 + signal.Signals[f"SIG{name}"]
+    assert process.wait(PATIENCE_S) == 128 + signal.Signals[f"SIG{name}"]
 
 
 def test_signals_as_another_user(root: Runner, start: Start) -> None:
     process = start(root, "echo ready; exec sleep 60", "--user", "nobody")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(_GRACE_S) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_interrupt_reaches_the_whole_job(root: Runner, start: Start) -> None:
     """As the key ^C would: a shell waits for its foreground child, which has to die first."""
-    script = "trap 'echo shell; exit 6' INT; echo ready; sleep 60; echo not reached"
+    script = "trap 'echo shell; exit 6' INT; echo ready; sleep 1000; echo not reached"
     process = start(root, script)
-    # Before it is sleep(1), the child is a shell that has yet to drop the trap.
-    while not any(words.endswith(" sleep 60") for words in descendants().values()):
-        time.sleep(0.01)
+    await_program("sleep", "1000")
     process.send_signal(signal.SIGINT)
-    assert process.wait(_GRACE_S) == 6
+    assert process.wait(PATIENCE_S) == 6
     assert process.stdout is not None
     assert process.stdout.read() == "shell\n"
 
@@ -184,7 +176,7 @@ def test_ignored_signals_stay_ignored(runner: Runner) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
-        assert process.wait(5) == 8
+        assert process.wait(PATIENCE_S) == 8
 
 
 def test_stop_and_continue(root: Runner, start: Start) -> None:
@@ -192,16 +184,16 @@ def test_stop_and_continue(root: Runner, start: Start) -> None:
     process.send_signal(signal.SIGSTOP)
     time.sleep(0.1)
     process.send_signal(signal.SIGCONT)
-    assert process.wait(5) == 4
+    assert process.wait(PATIENCE_S) == 4
 
 
 def test_orphans_are_reaped(runner: Runner) -> None:
     """Process 1 collects what others leave: no zombie stays."""
     script = """
-        for i in 1 2 3 4 5; do (sh -c : & exec sleep 0.02) & done; wait; sleep 0.1
-        grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l
+        for i in 1 2 3 4 5; do (sh -c : & exec sleep 0.02) & done; wait
+        while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do sleep 0.02; done; echo none
         """
-    assert runner.shell("arm64", script) == "0\n"
+    assert runner.shell("arm64", script) == "none\n"
 
 
 def test_closing_the_pipe_ends_a_writer(runner: Runner) -> None:
@@ -209,7 +201,7 @@ def test_closing_the_pipe_ends_a_writer(runner: Runner) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "y\n"
     process.stdout.close()
-    assert process.wait(5) == 128 + signal.SIGPIPE
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.documented_json import check_event
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 from xbuild.sandbox.events import SCHEMA
 
@@ -116,7 +117,7 @@ def test_a_consumer_who_leaves_does_not_hurt_the_build(root: Runner) -> None:
         os.close(writing)
         assert os.read(reading, 10)
         os.close(reading)
-        assert process.wait(60) == 5
+        assert process.wait(PATIENCE_S) == 5
         assert process.stderr is not None
         said = process.stderr.read().splitlines()
     assert said[0] == "done"
@@ -151,15 +152,15 @@ def test_a_consumer_who_never_reads_does_not_keep_a_run_that_is_out_of_time(root
         os.close(writing)
         assert process.stdout is not None
         process.stdout.read()
-        assert process.wait(60) == 124
+        assert process.wait(PATIENCE_S) == 124
     os.close(reading)
 
 
 def test_hang(runner: Runner) -> None:
-    done = runner.run(*words(runner, "-", "echo x; sleep 1234", "--idle-timeout", "1"))
+    done = runner.run(*words(runner, "-", "echo x; sleep 1234", "--idle-timeout", "2"))
     events = read_events(done.stdout)
     (hang,) = of_kind(events, "hang")
-    assert hang["why"] == "nothing has moved for 1 s (--idle-timeout)"
+    assert hang["why"] == "nothing has moved for 2 s (--idle-timeout)"
     assert ["sleep", "1234"] in [process["argv"] for process in hang["processes"]]
     assert done.returncode == 124
     assert (events[-1]["status"], events[-1]["error"]) == (124, "TimedOut")
@@ -168,7 +169,7 @@ def test_hang(runner: Runner) -> None:
 def test_words_without_end_are_cut_off(root: Runner) -> None:
     """A guest's processes are as many, and have as many words, as it likes."""
     script = 'sleep 1234 $(head -c 100000 /dev/zero | tr "\\0" 1)'
-    done = root.run(*words(root, "-", f"{script}; :", "--idle-timeout", "1"))
+    done = root.run(*words(root, "-", f"{script}; :", "--idle-timeout", "2"))
     (hang,) = of_kind(read_events(done.stdout), "hang")
     (argv,) = [each["argv"] for each in hang["processes"] if each["argv"][:1] == ["sleep"]]
     assert argv[1] == "1234"
@@ -289,7 +290,7 @@ def test_a_named_pipe_waits_for_its_reader(root: Runner) -> None:
         assert process.stderr.readline().startswith(f"note: waiting for somebody to read {place}")
         with open(place, encoding="ascii") as pipe:
             events = read_events(pipe.read())
-        assert (process.wait(60), events[-1]["status"]) == (5, 5)
+        assert (process.wait(PATIENCE_S), events[-1]["status"]) == (5, 5)
 
 
 def test_a_named_pipe_that_nobody_reads_is_no_hang(root: Runner) -> None:

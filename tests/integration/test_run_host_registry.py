@@ -201,7 +201,7 @@ def test_a_hang_under_an_entry_of_the_host_is_named_and_known(
 ) -> None:
     """With the flag P the emulator has a word more, which is none of the program's."""
     script = """
-        $xbuild run --binfmt host --idle-timeout 1 --kill-timeout 1 "$tree" sleep 1234 || echo $?
+        $xbuild run --binfmt host --idle-timeout 2 --kill-timeout 1 "$tree" sleep 1234 || echo $?
         """
     done = in_namespace(register(flags, qemu()) + script)
     assert done.stdout == "124\n", done.stderr

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from tests import leftovers
 from tests.capability import require
 from tests.groups import delegated_group
 from tests.installation import CHECKOUT
+from tests.patience import wait_for
 from tests.runs import Runner, notes
 from xbuild.plan.limiting import read_hierarchies
 
@@ -26,10 +26,7 @@ _BOMB = "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 2; wait; echo survive
 def no_groups_left() -> Iterator[None]:
     """Whatever a test does, its control groups are gone soon after."""
     yield
-    deadline = time.monotonic() + 10
-    while groups() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert groups() == []
+    wait_for(lambda: groups() == [])
 
 
 def groups() -> list[str]:
@@ -39,8 +36,14 @@ def groups() -> list[str]:
 
 def _is_of_another_session(group: str) -> bool:
     """Tell whether it belongs to a launcher that lives, and is no descendant of this session's."""
-    launcher = int(os.path.basename(group).rpartition("-")[2])
-    return os.path.exists(f"/proc/{launcher}") and launcher not in leftovers.descendants()
+    launcher = os.path.basename(group).rpartition("-")[2]
+    if not launcher.isdigit():
+        return False
+    return os.path.exists(f"/proc/{launcher}") and int(launcher) not in leftovers.descendants()
+
+
+def groups_of(run: subprocess.Popen[str]) -> list[str]:
+    return [group for group in _all_groups() if group.endswith(f"/xbuild-{run.pid}")]
 
 
 def _all_groups() -> list[str]:
@@ -86,7 +89,8 @@ def test_processors_and_disks(limited: Runner) -> None:
     with limited.spawn(*words, "sh", "-c", "echo ready; read x", stdin=subprocess.PIPE) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
-        said = {os.path.basename(path): text(path) for group in groups() for path in limits(group)}
+        paths = [path for group in groups_of(run) for path in limits(group)]
+        said = {os.path.basename(path): text(path) for path in paths}
         run.communicate("\n")
     assert said.get("cpu.max", said.get("cpu.cfs_quota_us", "")).split()[:1] == ["50000"]
     assert said.get("io.weight", said.get("blkio.bfq.weight", "")).split()[-1:] == ["300"]
@@ -109,7 +113,7 @@ def test_processor_time_is_held_back(limited: Runner) -> None:
     with limited.spawn(*words, stdin=subprocess.PIPE) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
-        (path,) = [f"{group}/cpu.stat" for group in groups()]
+        (path,) = [f"{group}/cpu.stat" for group in groups_of(run)]
         counts = dict(line.split() for line in text(path).splitlines())
         run.communicate("\n")
     assert int(counts["nr_throttled"]) > 0
@@ -121,12 +125,12 @@ def test_groups_go_when_it_is_killed(limited: Runner, victim: str) -> None:
     with limited.spawn(*words, "echo ready; sleep 1000") as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
-        assert len(groups()) == 2
+        assert len(groups_of(run)) == 2
         pid = run.pid
         if victim == "container":
             (first,) = {
                 int(line)
-                for group in groups()
+                for group in groups_of(run)
                 for line in text(f"{group}/cgroup.procs").split()[:1]
             }
             pid = first

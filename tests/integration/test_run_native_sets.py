@@ -13,6 +13,7 @@ import pytest
 
 from tests.capability import require
 from tests.images import MIB, make_image
+from tests.patience import wait_for
 from tests.runs import Runner, notes
 from tests.toolsets import NATIVE, NativeRunner, digest_of
 from tests.trees import tree_hash
@@ -222,5 +223,5 @@ def test_killed_run_leaves_nothing(root: Runner, native: NativeRunner) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.kill()
-    left = subprocess.run(["pgrep", "-f", f"^{long}$"], capture_output=True, check=False)
-    assert left.stdout == b""
+    find = ["pgrep", "-f", f"^{long}$"]
+    wait_for(lambda: subprocess.run(find, capture_output=True, check=False).stdout == b"")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.capability import require
 from tests.native_guest import PYTHON, NativeGuest, fill_native_tree
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 from tests.users import User
 from xbuild.plan.networking import interface_name, mac_address
@@ -61,13 +62,13 @@ answer_names(names)
 """
 CLIENT = """
 import socket, sys
-def said(host, port):
+def said(host, port, patience_s):
     try:
-        with socket.create_connection((host, port), 5) as line:
+        with socket.create_connection((host, port), patience_s) as line:
             return line.recv(100).decode()
     except OSError as error:
         return type(error).__name__
-print(said("service.test", 8000), said("10.0.2.2", 8000) != "loopback", sorted(
+print(said("service.test", 8000, 60), said("10.0.2.2", 8000, 5) != "loopback", sorted(
     name for _, name in socket.if_nameindex()))
 """
 SERVER_INSIDE = """
@@ -82,7 +83,7 @@ ASK_FROM_OUTSIDE = """
 import socket, subprocess, sys
 run = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
 assert run.stdout.readline() == "listening\\n"
-with socket.create_connection(("127.0.0.1", 18080), 5) as line:
+with socket.create_connection(("127.0.0.1", 18080), 60) as line:
     print(line.recv(100).decode(), run.wait())
 """
 
@@ -103,7 +104,7 @@ class Outside:
         setting = ["sh", "-ec", OUTSIDE, "sh", self._place, SERVERS]
         return subprocess.run(
             [*apart, *setting, *words],
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=PATIENCE_S,
             env=self.guest.user.environment(), cwd=self.guest.user.home, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -170,10 +171,8 @@ def test_helper_ends_with_a_launcher_that_is_killed(root: Runner) -> None:
         "$xbuild" run -p 18081:80 "$tree" -- sleep 1000 &
         while ! grep -q ' 00000000:46A1 ' /proc/net/tcp; do sleep 0.05; done
         kill -9 $!; wait || true
-        for i in $(seq 100); do
-            grep -q ' 00000000:46A1 ' /proc/net/tcp || { echo "nobody listens"; break; }
-            sleep 0.05
-        done
+        while grep -q ' 00000000:46A1 ' /proc/net/tcp; do sleep 0.05; done
+        echo "nobody listens"
         """,
     )
     assert done.stdout == "nobody listens\n", done.stderr
@@ -202,26 +201,30 @@ def test_veth_speaks_with_the_host(root: Runner) -> None:
     done = apart(
         root,
         """
-        "$xbuild" run --name web --network veth "$tree" -- sleep 2 &
+        "$xbuild" run --name web --network veth "$tree" -- sleep 1000 &
         while ! ip -4 -br address show ve-web 2>/dev/null | grep -q 169.254; do sleep 0.05; done
         ip -br link show ve-web
         address=$(ip -4 -br address show ve-web | tr -s ' ' | cut -d' ' -f3 | cut -d/ -f1)
         peer=${address%.*}.$((${address##*.} + 1))
         /usr/bin/python3 -c '
-import socket, sys
-try:
-    socket.create_connection((sys.argv[1], 9), 2)
-except ConnectionRefusedError:
-    print("refused by the guest itself")' "$peer"
-        wait
-        sleep 0.3
-        ip -br link | grep -c ve- || true
+import socket, sys, time
+while True:
+    try:
+        socket.create_connection((sys.argv[1], 9), 60)
+    except ConnectionRefusedError:
+        print("refused by the guest itself")
+        break
+    except OSError:
+        time.sleep(0.05)  # its end is not up yet' "$peer"
+        kill $!; wait $! || true
+        while ip -br link | grep -q ve-; do sleep 0.05; done
+        echo gone
         """,
     )
     lines = done.stdout.splitlines()
     with open("/etc/machine-id", encoding="ascii") as file:
         assert mac_address(file.read().strip(), "web", "host") in lines[0], done.stderr
-    assert lines[1:] == ["refused by the guest itself", "0"]
+    assert lines[1:] == ["refused by the guest itself", "gone"]
 
 
 def test_bridge(root: Runner) -> None:
@@ -229,9 +232,9 @@ def test_bridge(root: Runner) -> None:
         root,
         """
         ip link add br0 type bridge
-        "$xbuild" run --name web --network bridge:br0 "$tree" -- sleep 1 &
+        "$xbuild" run --name web --network bridge:br0 "$tree" -- sleep 1000 &
         while ! ip -br link show master br0 | grep -q vb-web; do sleep 0.05; done
-        ip -br link show master br0; wait
+        ip -br link show master br0; kill $!; wait $! || true
         "$xbuild" run --name web --network bridge:none "$tree" -- true || echo $?
         """,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.installation import CHECKOUT
+from tests.patience import PATIENCE_S
 from tests.runs import Runner, notes
 from xbuild.record import HostPath
 
@@ -255,5 +256,5 @@ def test_twenty_at_once(runner: Runner) -> None:
     tree = runner.tree("arm64")
     runs = [runner.spawn("-x", tree, "sh", "-c", f"exit {number}") for number in range(20)]
     for process in runs:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
     assert [process.returncode for process in runs] == list(range(20))

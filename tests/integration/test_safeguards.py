@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,20 +14,29 @@ import pytest
 from tests import capability, host_state, leftovers
 from tests.conftest import OpenTerminal
 from tests.installation import CHECKOUT
+from tests.patience import await_lock, wait_for
 from tests.trees import TreeStore, tree_hash
 from tests.users import User
 from xbuild.record import HostPath, replace
 
 
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (leftovers, host_state):
+        monkeypatch.setattr(module, "_SETTLE_S", 0.5)
+
+
+@pytest.mark.usefixtures("short_grace")
 def test_orphan_in_a_session_of_its_own_is_found() -> None:
     before = leftovers.descendants()
     subprocess.run(["setsid", "--fork", "env", "-i", "/bin/sleep", "60"], check=True)
     left = leftovers.left_since(before)
     leftovers.end(left)
     assert len(left) == 1
-    assert not leftovers.left_since(before)
+    wait_for(lambda: not leftovers.left_since(before))
 
 
+@pytest.mark.usefixtures("short_grace")
 def test_changed_device_node_is_found(own_places: tuple[str, ...]) -> None:
     before = host_state.observe(own_places)
     earlier = replace(before, nodes={**before.nodes, "null": "crw--w---- 0:5 0x103"})
@@ -140,7 +148,7 @@ def test_mount_left_behind_is_found(own_places: tuple[str, ...], tmp_path: Path)
     capability.require("root", os.geteuid() == 0, "mounts need root")
     program = (
         "import subprocess, sys; from tests import host_state; own = tuple(sys.argv[2:]);"
-        "before = host_state.observe(own);"
+        "before = host_state.observe(own); host_state._SETTLE_S = 0.5;"
         "subprocess.run(['mount', '-t', 'tmpfs', 'none', sys.argv[1]], check=True);"
         "print(len(host_state.differences(before, own)))"
     )
@@ -215,25 +223,14 @@ def test_who_is_alone_waits_and_is_not_passed(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
 
-    def wait_for_lock(process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + 30
-        while not any(f" {process.pid} " in line for line in _waiting_for_locks()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     with start("first") as first:
         await_entry(first)
         with start("alone") as alone:
-            wait_for_lock(alone)
+            await_lock(alone.pid)
             with start("later") as later:
-                wait_for_lock(later)
+                await_lock(later.pid)
                 first.communicate("\n")
                 for process in (alone, later):
                     await_entry(process)
                     process.communicate("\n")
     assert order.read_text() == "first alone later "
-
-
-def _waiting_for_locks() -> list[str]:
-    with open("/proc/locks", encoding="ascii") as locks:
-        return [line for line in locks if "->" in line]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.capability import require
+from tests.patience import PATIENCE_S, wait_for
 from tests.runs import Kind, Runner
 
 DELAY_US = 400_000
-TIMEOUT_S = 15.0
 SAY_PID_THEN = ("sh", "-c", 'echo $$ >"$0"; exec "$@"')
 
 Trace = Callable[[Runner, str], "subprocess.Popen[bytes]"]
@@ -60,24 +60,22 @@ def pid_file_of(directory: os.PathLike[str]) -> str:
 
 def launcher_of(directory: os.PathLike[str]) -> int:
     """Return the process id that the launcher said before it became xbuild."""
-    path, deadline = pid_file_of(directory), time.monotonic() + TIMEOUT_S
-    while not (os.path.exists(path) and os.path.getsize(path)):
-        assert time.monotonic() < deadline, "strace started nothing"
-        time.sleep(0.01)
+    path = pid_file_of(directory)
+    wait_for(lambda: os.path.exists(path) and os.path.getsize(path))
     with open(path) as file:
         return int(file.read())
 
 
 def wait_for_child(log: str, launcher: int, call: str) -> None:
     """Wait until a process below the launcher makes the call."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        if os.path.exists(log):
-            with open(log) as file:
-                if any(f" {call}(" in line and int(line.split()[0]) != launcher for line in file):
-                    return
-        time.sleep(0.01)
-    raise AssertionError("no process below xbuild made the call")
+
+    def has_called() -> bool:
+        if not os.path.exists(log):
+            return False
+        with open(log) as file:
+            return any(f" {call}(" in line and int(line.split()[0]) != launcher for line in file)
+
+    wait_for(has_called)
 
 
 @pytest.mark.parametrize("kind", ["root", "range"])
@@ -104,7 +102,7 @@ def test_nothing_outlives_a_killed_launcher(
     launcher = launcher_of(tmp_path)
     wait_for_child(log_of(tmp_path), launcher, call)
     os.kill(launcher, signal.SIGKILL)
-    strace.wait(TIMEOUT_S)
+    strace.wait(PATIENCE_S)
 
 
 def test_signal_is_not_lost_while_starting(runner: Runner) -> None:
@@ -118,7 +116,7 @@ def test_signal_is_not_lost_while_starting(runner: Runner) -> None:
         ) as process:
             time.sleep(0.05 + delay_ms / 1000)
             process.terminate()
-            _, errors = process.communicate(timeout=TIMEOUT_S)
+            _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode in (143, -signal.SIGTERM)
         assert "Traceback" not in errors
 

@@ -14,18 +14,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 
-TIMEOUT_S = 30.0
 PASTE = b"".join(b"%060d\n" % number for number in range(1075))  # 64 KiB in lines
 
 
 class Session:
-    """A command on a terminal, written and read at the same time, as a terminal emulator does."""
+    """A command on a terminal, written and read at the same time, as a terminal emulator does.
 
-    def __init__(self, argv: list[str], runner: Runner) -> None:
+    ``modes`` are those of the terminal before the command was started.
+    """
+
+    def __init__(self, argv: list[str], runner: Runner, *, is_raw: bool = False) -> None:
         self.primary, inside = pty.openpty()
         os.set_blocking(self.primary, False)
+        if is_raw:
+            tty.setraw(inside)
+        self.modes = termios.tcgetattr(inside)
         self.process = subprocess.Popen(
             argv,
             stdin=inside,
@@ -39,7 +45,7 @@ class Session:
 
     def read_until(self, mark: bytes, typed: bytes = b"", *, pause_s: float = 0.0) -> bytes:
         """Write ``typed`` and read until ``mark`` was shown, or to the end for an empty one."""
-        shown, deadline = b"", time.monotonic() + TIMEOUT_S
+        shown, deadline = b"", time.monotonic() + PATIENCE_S
         while not mark or mark not in shown:
             assert time.monotonic() < deadline, f"stuck after {len(shown)} bytes: {shown[-200:]!r}"
             outputs = [self.primary] if typed else []
@@ -96,7 +102,7 @@ def test_long_output_arrives_whole(sessions: list[Session], root: Runner) -> Non
     session = start(sessions, root, f"head -c {size} /dev/zero | tr '\\0' x; printf end; exit 5")
     shown = session.read_until(b"")
     assert (len(shown), shown.strip(b"x")) == (size + 3, b"end")
-    assert session.process.wait(TIMEOUT_S) == 5
+    assert session.process.wait(PATIENCE_S) == 5
 
 
 def test_slow_reader_loses_nothing(sessions: list[Session], root: Runner) -> None:
@@ -139,31 +145,28 @@ def test_terminal_is_restored(
     argv = root.argv(*arguments[:at], root.tree("arm64"), *arguments[at:])
     session = Session(argv, root)
     sessions.append(session)
-    before = termios.tcgetattr(session.inside)
     session.read_until(b"")
-    assert session.process.wait(TIMEOUT_S) == status
-    assert termios.tcgetattr(session.inside) == before
+    assert session.process.wait(PATIENCE_S) == status
+    assert termios.tcgetattr(session.inside) == session.modes
 
 
 def test_terminal_is_restored_after_a_signal_to_xbuild(
     sessions: list[Session], root: Runner
 ) -> None:
     session = start(sessions, root, "echo go; exec sleep 100")
-    before = termios.tcgetattr(session.inside)
     session.read_until(b"go\r\n")
-    assert termios.tcgetattr(session.inside) != before
+    assert termios.tcgetattr(session.inside) != session.modes
     session.process.terminate()
-    assert session.process.wait(TIMEOUT_S) == 143
-    assert termios.tcgetattr(session.inside) == before
+    assert session.process.wait(PATIENCE_S) == 143
+    assert termios.tcgetattr(session.inside) == session.modes
 
 
 def test_raw_terminal_is_left_raw(sessions: list[Session], root: Runner) -> None:
     """As an editor finds it that starts xbuild: its own modes are what to come back to."""
-    session = start(sessions, root, "sleep 0.3; echo x")
-    tty.setraw(session.inside)
-    before = termios.tcgetattr(session.inside)
+    session = Session(root.argv(root.tree("arm64"), "--", "echo", "x"), root, is_raw=True)
+    sessions.append(session)
     session.read_until(b"")
-    assert termios.tcgetattr(session.inside) == before
+    assert termios.tcgetattr(session.inside) == session.modes
 
 
 def test_terminal_without_a_session_hangs_up(sessions: list[Session], root: Runner) -> None:
@@ -173,7 +176,7 @@ def test_terminal_without_a_session_hangs_up(sessions: list[Session], root: Runn
     os.close(session.inside)
     os.close(session.primary)
     session.primary, session.inside = os.pipe()
-    session.process.wait(TIMEOUT_S)
+    session.process.wait(PATIENCE_S)
 
 
 def test_quoting_of_shell_words_is_not_ours(sessions: list[Session], root: Runner) -> None:

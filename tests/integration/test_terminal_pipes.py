@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable
 
 import pexpect
 import pytest
 
 from tests.conftest import OpenTerminal
+from tests.leftovers import await_program
 from tests.runs import Runner
+from tests.terminals import await_keys
 
 PROMPT = "outer> "
 
@@ -45,14 +46,12 @@ def test_only_output_is_the_terminal(run: str, pipeline: Line) -> None:
 
 def test_only_input_is_the_terminal(run: str, pipeline: Line) -> None:
     session = pipeline(f"{run} cat </dev/tty | od -An -c")
-    time.sleep(0.7)
     session.send("ab\ncd\x04e\n\x04")
     assert session.read().split() == ["ab", "cde", "a", "b", r"\n", "c", "d", "e", r"\n"]
 
 
 def test_input_goes_on_after_an_end_of_file(run: str, pipeline: Line) -> None:
     session = pipeline(f"{run} sh -c 'cat; echo --; cat' </dev/tty | cat")
-    time.sleep(0.7)
     session.send("one\n\x04")
     session.expect_exact("one\r\none\r\n--\r\n")
     session.send("two\n\x04")
@@ -72,9 +71,9 @@ def test_what_is_no_terminal_stays_none(run: str, pipeline: Line) -> None:
 
 
 def test_interrupt_key_ends_a_pipeline(run: str, pipeline: Line) -> None:
-    session = pipeline(f"{run} sh -c 'echo on; sleep 100' | cat; echo over")
+    session = pipeline(f"{run} sh -c 'echo on; sleep 1000' | cat; echo over")
     session.expect_exact("on\r\n")
-    time.sleep(0.3)  # under qemu 7.2 the child misses a signal that comes while the shell forks
+    await_program("sleep", "1000")  # under qemu 7.2 a child misses what comes while its shell forks
     session.sendintr()
     session.expect(pexpect.EOF)
 
@@ -101,7 +100,6 @@ def test_background_run_leaves_the_keys_alone(run: str, outer: pexpect.spawn[str
     for word in ("several", "keys", "typed"):
         outer.sendline(word)
         outer.expect_exact(f"{word}\r\n{word}\r\n")
-        time.sleep(0.2)
     outer.sendeof()
     outer.expect_exact(PROMPT)
     outer.sendline("wait; jobs; cat answer")
@@ -116,7 +114,7 @@ def test_background_run_takes_the_terminal_when_it_comes_to_the_fore(
     outer.sendline(f"{run} sh -c 'cat; stty size' &")
     outer.expect_exact(PROMPT)
     outer.sendline("fg")
-    time.sleep(0.7)
+    await_keys(outer)
     outer.sendline("hello")
     outer.expect_exact("hello\r\nhello\r\n")
     outer.sendeof()

@@ -14,6 +14,7 @@ import pytest
 from tests.capability import require
 from tests.disks import assert_free, one_filesystem, running
 from tests.images import MIB
+from tests.patience import PATIENCE_S
 from tests.runs import Runner
 from tests.users import User
 from xbuild.image.attach import attach
@@ -33,7 +34,7 @@ def xbuild(xbuild_for: Callable[[User | None], list[str]]) -> Xbuild:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*xbuild_for(None), *arguments]
         return subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S
         )
 
     return run
@@ -170,7 +171,7 @@ mount --rbind /dev {place}/dev
 test $(stat -c %d /dev/pts) = $(stat -c %d /dev) && echo lost || echo kept
 """
     unshare = ["unshare", "-m", "--propagation", "private", "sh", "-ec", script]
-    done = subprocess.run(unshare, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(unshare, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout == "kept\n", done.stderr
     assert_free(image)
 
