@@ -113,6 +113,18 @@ post_remove() { userdel svc; echo "remove $1" >>/srv/svc.log; }
 """
 
 
+def take_for_configured(tree: HostPath) -> None:
+    """Have dpkg take a tree's packages, which are unpacked, for configured ones.
+
+    apt would configure all of them, under emulation, before it does what it is asked to.
+    """
+    path = f"{tree}/var/lib/dpkg/status"
+    with open(path, encoding="utf-8") as file:
+        status = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(status.replace("ok unpacked\n", "ok installed\n"))
+
+
 def write_apt_repository(place: HostPath) -> str:
     """Make ``place`` a flat repository of both versions of svc (sources.list(5)): no script."""
     stanzas = []

@@ -11,7 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.packages import write_apt_repository, write_pacman_sources, write_rpm_sources
+from tests.packages import (
+    take_for_configured,
+    write_apt_repository,
+    write_pacman_sources,
+    write_rpm_sources,
+)
 from tests.runs import Kind, Runner
 from tests.trees import tree_hash
 from tests.users import User
@@ -82,6 +87,7 @@ def managed(runner_of: RunnerOf, fresh_tree: Fresh, new_place: NewPlace) -> Mana
     """``managed(kind, architecture, packages, write, script)``: what it printed, and the tree.
 
     ``write`` fills a directory of the user's, seen at /mnt, and returns what to begin with.
+    A tree that ``is_configured`` is one where Debian's packages count as that.
     """
 
     def manage(
@@ -90,11 +96,15 @@ def managed(runner_of: RunnerOf, fresh_tree: Fresh, new_place: NewPlace) -> Mana
         packages: tuple[str, ...],
         write: Callable[[HostPath], str],
         script: str,
+        *,
+        is_configured: bool = True,
     ) -> tuple[list[str], HostPath]:
         runner = runner_of(kind)
         place = new_place(runner.user)
         begin = write(place)
         tree = fresh_tree(architecture, runner.user, packages)
+        if is_configured:
+            take_for_configured(tree)
         return _lines(runner, tree, place, begin + script), tree
 
     return manage
@@ -116,8 +126,12 @@ def _lines(runner: Runner, tree: HostPath, shown: HostPath, script: str) -> list
     [("arm64", "root"), ("armhf", "range"), ("ppc64el", "range"), ("s390x", "range")],
 )
 def test_apt(managed: Managed, architecture: str, kind: Kind) -> None:
-    """Debian's own rule starts no service where the runlevel is unknown (invoke-rc.d(8))."""
-    lines, tree = managed(kind, architecture, APT, write_apt_repository, APT_SCRIPT)
+    """Debian's own rule starts no service where the runlevel is unknown (invoke-rc.d(8)).
+
+    For one architecture, and a user, apt first configures the packages that the tree is made of.
+    """
+    what = (kind, architecture, APT, write_apt_repository, APT_SCRIPT)
+    lines, tree = managed(*what, is_configured=architecture != "s390x")
     assert lines == [
         "no service was started",
         "scripts: postinst configure ",

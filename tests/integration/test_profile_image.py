@@ -19,7 +19,7 @@ from tests.documented import commands, make_home, type_line
 from tests.fuse import fuse_user
 from tests.images import MIB, Part, make_image
 from tests.installation import CHECKOUT
-from tests.packages import write_apt_repository
+from tests.packages import take_for_configured, write_apt_repository
 from tests.runs import Runner, notes, write_program
 from tests.trees import TreeStore
 from xbuild.cli.merge import load_profile
@@ -130,6 +130,7 @@ def test_no_script_of_a_service_is_run(
     tree = fresh_tree(
         "arm64", None, ("apt", "dpkg", "init-system-helpers", init, "passwd", "adduser")
     )
+    take_for_configured(tree)
     repository = HostPath(str(tmp_path / "repository"))
     write_apt_repository(repository)
     source = "deb [trusted=yes] file:/mnt ./\n"
@@ -145,7 +146,9 @@ def test_no_script_of_a_service_is_run(
     )
     for script in (by_dpkg, by_apt):
         done = root.run(*covered, "-x", tree, "sh", "-ec", script, timeout_s=240.0)
-        assert (done.returncode, "svc.started: No such file" in done.stderr) == (0, True)
+        assert (done.returncode, "svc.started: No such file" in done.stderr) == (0, True), (
+            done.stderr
+        )
         said = done.stdout + done.stderr  # apt passes on what scripts say at its output
         assert "invoke-rc.d: policy-rc.d denied execution of force-reload." in said
 
