@@ -12,6 +12,7 @@ import tempfile
 
 from tests.apt_archive import publish
 from tests.capability import require
+from tests.light_packages import lighten
 from tests.loopback import Site
 from tests.openpgp import Signer
 from tests.runs import Runner, write_program
@@ -33,7 +34,10 @@ Description: made for a test
 
 
 def essential_packages(architecture: str) -> tuple[str, ...]:
-    """Return the .debs of Debian's that every tree has, from where other tests keep theirs."""
+    """Return the .debs of Debian's that every tree has, from where other tests keep theirs.
+
+    Less usr-is-merged, for which see ``publish_ubuntu``.
+    """
     directory = HostPath(f"{cache_directory()}/debian")
     silent = lambda _text, _fraction: None  # noqa: E731
     with locked(directory, silent), tempfile.TemporaryDirectory() as work:
@@ -48,10 +52,12 @@ def essential_packages(architecture: str) -> tuple[str, ...]:
             for number, mirror in enumerate(find_mirrors())
         )
         try:
-            return download(alternatives, ("?essential",), silent)
+            debs = download(alternatives, ("?essential", "usr-is-merged"), silent)
         except MirrorUnavailable as error:
             require("mirror", False, error.message)
             raise
+        needed = (deb for deb in debs if not os.path.basename(deb).startswith("usr-is-merged_"))
+        return lighten(tuple(needed), HostPath(f"{directory}/light"))
 
 
 def make_package(
@@ -85,26 +91,29 @@ def publish_ubuntu(
 ) -> str:
     """Put a release with its updates on a site; return the place of its archive there.
 
-    The packages ``updates`` and ``security`` are in universe, too.
+    The packages ``updates`` and ``security`` are in universe, too. What merges /usr in a release
+    of Debian is one of Ubuntu's own that does nothing: its trees are merged from the beginning.
     """
     place = "/ubuntu" if architecture in ("amd64", "i386") else "/ubuntu-ports"
-    for suite, chosen, more in (
-        (CODENAME, debs, universe),
-        (f"{CODENAME}-updates", (), updates),
-        (f"{CODENAME}-security", (), security),
-    ):
-        publish(
-            site,
-            place,
-            suite,
-            chosen,
-            keys,
-            key=key,
-            codename=CODENAME,
-            universe=more,
-            components=COMPONENTS,
-            architecture=architecture,
-        )
+    with tempfile.TemporaryDirectory() as work:
+        merged = make_package(work, "usr-is-merged", "37")
+        for suite, chosen, more in (
+            (CODENAME, (*debs, merged), universe),
+            (f"{CODENAME}-updates", (), updates),
+            (f"{CODENAME}-security", (), security),
+        ):
+            publish(
+                site,
+                place,
+                suite,
+                chosen,
+                keys,
+                key=key,
+                codename=CODENAME,
+                universe=more,
+                components=COMPONENTS,
+                architecture=architecture,
+            )
     return place
 
 
