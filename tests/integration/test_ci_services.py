@@ -169,7 +169,7 @@ def test_template(service: Service) -> None:
         "XBUILD_VENV": service.venv,
         "XBUILD_TREE": service.runner.tree("arm64"),
         "XBUILD_SCRIPT": "uname -m; echo log >/tmp/log; exit $STATUS",
-        "XBUILD_ARTIFACTS": "/tmp/log:artifacts",
+        "XBUILD_ARTIFACTS": "/tmp/log:artifacts/",
         "XBUILD_ENV": "STATUS",
     }
     for status in (0, 3):
@@ -185,9 +185,9 @@ def test_template(service: Service) -> None:
         assert done.returncode == status, done.stderr
         assert "aarch64\n" in done.stdout
         assert re.search(r"\x1b\[0Ksection_start:\d+:xbuild_run", done.stdout)
-        assert os.path.exists(f"{project}/artifacts")
+        assert os.path.exists(f"{project}/artifacts/log")
         shutil.rmtree(f"{project}/.xbuild")
-        os.unlink(f"{project}/artifacts")
+        shutil.rmtree(f"{project}/artifacts")
 
 
 def test_both_know_every_setting_of_the_script() -> None:

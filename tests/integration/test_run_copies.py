@@ -51,12 +51,17 @@ def test_copy_out(runner: Runner, place: Place) -> None:
         mkdir -p /tmp/made/deep; echo built >/tmp/made/deep/file; ln -s deep/file /tmp/made/link
         mkfifo /tmp/made/fifo; chmod 4755 /tmp/made/deep/file; exit 3
         """
-    words = ("--copy-out", f"/tmp/made:{path}/out", "--copy-out", f"/tmp/made/link:{path}/out/one")
+    copies = (
+        f"/tmp/made:{path}/out",
+        f"/tmp/made/link:{path}/out/one",
+        f"/tmp/made/link:{path}/new/",
+    )
+    words = [word for copy in copies for word in ("--copy-out", copy)]
     done = runner.run(*words, runner.tree("arm64"), "sh", "-c", script)
     assert done.returncode == 3, done.stderr
     assert sorted(os.listdir(f"{path}/out/made")) == ["deep", "link"]
     assert os.readlink(f"{path}/out/made/link") == "deep/file"
-    for name in ("out/made/deep/file", "out/one"):
+    for name in ("out/made/deep/file", "out/one", "new/link"):
         status = os.lstat(f"{path}/{name}")
         assert (status.st_uid, status.st_gid) == (runner.user.uid, runner.user.gid)
         assert status.st_mode & 0o7777 == 0o755

@@ -76,6 +76,8 @@ def copy_in(text: str) -> CopyIn:
 def copy_out(text: str) -> CopyOut:
     """Parse ``--copy-out``. Raises UsageError."""
     source, destination = _pair(text)
+    if destination.endswith("/") and not os.path.isdir(os.path.expanduser(destination)):
+        destination += os.path.basename(source)  # a directory to copy into, which is to be made
     directory, name = os.path.split(on_host(os.path.expanduser(destination)))
     # Links of the way are followed now: later ones may be the guest's.
     target = HostPath(os.path.join(os.path.realpath(directory), name))
