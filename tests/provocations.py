@@ -136,6 +136,17 @@ REMEDIES = (
 
 RECORDED = (
     Recording(
+        "threads",
+        """qemu: qemu_thread_create: Resource temporarily unavailable
+**
+ERROR:../../accel/tcg/cpu-exec.c:954:cpu_exec: assertion failed: (cpu == current_cpu)
+Bail out! ERROR:../../accel/tcg/cpu-exec.c:954:cpu_exec: assertion failed: (cpu == current_cpu)
+sh: 0: Cannot fork
+""",
+        2,
+        version="7.2.22",
+    ),
+    Recording(
         "no-network",
         """WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) \
 after connection broken by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection \

@@ -83,6 +83,8 @@ def _applies(limit: Limit, failure: Failure) -> bool:
 
 def _evidence(limit: Limit, failure: Failure) -> tuple[int, str]:
     """Return how far from the end the evidence is, and what it is, "" for none."""
+    if limit.is_refuted_by(failure.lines):
+        return 0, ""
     for at, line in enumerate(reversed(failure.lines[-limit.near :])):
         if limit.speaks_in(line) and _is_of_place(limit, line, failure):
             return at, line

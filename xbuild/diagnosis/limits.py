@@ -36,6 +36,7 @@ class Limit(Record):
 
     name: str
     lines: tuple[re.Pattern[str], ...]
+    unless: tuple[re.Pattern[str], ...]
     signals: tuple[int, ...]
     commands: tuple[re.Pattern[str], ...]
     waits: frozenset[str]
@@ -54,6 +55,10 @@ class Limit(Record):
         """Tell whether a whole line is one of this limit's."""
         return any(pattern.fullmatch(line) for pattern in self.lines)
 
+    def is_refuted_by(self, lines: tuple[str, ...]) -> bool:
+        """Tell whether one of the lines says that it was something else."""
+        return any(pattern.fullmatch(line) for pattern in self.unless for line in lines)
+
 
 @functools.cache
 def known_limits() -> tuple[Limit, ...]:
@@ -70,9 +75,10 @@ def limit_named(name: str) -> Limit:
 def _limit(row: dict[str, Any]) -> Limit:  # Any: TOML values; a test checks the file's
     return Limit(
         row["name"],
-        tuple(re.compile(text) for text in row.get("lines", ())),
+        _patterns(row, "lines"),
+        _patterns(row, "unless"),
         tuple(row.get("signals", ())),
-        tuple(re.compile(text) for text in row.get("commands", ())),
+        _patterns(row, "commands"),
         frozenset(row.get("waits", ())),
         frozenset(row.get("needs", ())),
         frozenset(row.get("lacks", ())),
@@ -85,3 +91,7 @@ def _limit(row: dict[str, Any]) -> Limit:  # Any: TOML values; a test checks the
         row["attempt"],
         row.get("retry", False),
     )
+
+
+def _patterns(row: dict[str, Any], key: str) -> tuple[re.Pattern[str], ...]:  # Any: as above
+    return tuple(re.compile(text) for text in row.get(key, ()))

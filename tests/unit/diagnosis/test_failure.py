@@ -187,6 +187,7 @@ NEAR_MISSES = {
     "clone3": "a.out: clone3: Operation not permitted",
     "namespaces": "unshare: unshare failed: Operation not permitted",
     "pid-namespace": "qemu: qemu_thread_create: Resource temporarily unavailable",
+    "threads": "qemu: qemu_thread_create: Invalid argument",
     "eoverflow": "dd: invalid number: '3900M': Value too large for defined data type",
     "address-space": "qemu-arm: warning: Unable to reserve anything",
     "32-bit-memory": "a.c:1:1: warning: out of memory allocating is not handled",

@@ -17,7 +17,19 @@ from xbuild.emulation.versions import parse_version
 from xbuild.resources import data_directory
 
 KEYS = {
-    *("name", "lines", "near", "signals", "commands", "waits", "needs", "lacks", "since", "before"),
+    *(
+        "name",
+        "lines",
+        "unless",
+        "near",
+        "signals",
+        "commands",
+        "waits",
+        "needs",
+        "lacks",
+        "since",
+        "before",
+    ),
     *("faults", "cause", "issue", "attempt", "retry"),
 }
 
