@@ -60,6 +60,7 @@ def test_page_of_run_has_its_options(share: str) -> None:
     for words in (
         "--bind-ro SRC[:DST[:OPTIONS]]",
         "-x, --ephemeral",
+        "--native[=exact|fast|off]",
         "the command's own",
         "xbuild(1)",
     ):

@@ -38,7 +38,8 @@ def with_frontends(request: Request, said: Frontends) -> tuple[Request, tuple[st
     """
     if not os.path.isdir(request.target):
         raise UsageError(
-            "--ccache, --distcc and --jobs-from are for trees", f"{request.target} is none"
+            "--ccache, --distcc and --jobs-from are for trees",
+            f"{request.target} is none; values go by =: --ccache=DIR, --jobs-from=FILE",
         )
     notes: tuple[str, ...] = ()
     servers = parse_servers(said.distcc) if said.distcc is not None else ()

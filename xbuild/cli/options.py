@@ -6,6 +6,8 @@ same table.
 
 from __future__ import annotations
 
+import os
+
 from xbuild.errors import UsageError
 from xbuild.record import Record
 
@@ -335,6 +337,9 @@ def _take_option(word: str, rest: list[str], parsed: Parsed, options: tuple[Opti
             rest.insert(0, "-" + value)  # a cluster such as -xh
         return
     if not has_value and option.implied:
+        is_next_the_tree = parsed.target is None and bool(rest)
+        if is_next_the_tree and rest[0] in option.choices and not os.path.lexists(rest[0]):
+            raise UsageError(f"{name} has its value after a =", f"{name}={rest[0]}")
         value = option.implied
     elif not has_value:
         if not rest:

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 SUMMARY = "Print a unit of systemd's, or a script of OpenRC's, that runs COMMAND in TREE."
 EPILOG = """\
 By default the unit; --openrc, the first word, prints the script. TREE may be the name of a running
-container, to have it started as it was. The options are those of xbuild run; what TREE's own
+container, to have it started as it was. The options are those of xbuild start; what TREE's own
 settings and profiles say is looked up at each start. Paths become absolute.
 """
 _OPENRC = "--openrc"
+_OF_A_RUN = {"dry_run", "json"}  # refused with a word on what they are for
+_SHOWN = tuple(option for option in START_OPTIONS if option.key not in _OF_A_RUN)
 _MARGIN_S = 5.0  # from xbuild's own SIGKILL to that of the service manager
 _UNIT = """\
 # {path}
@@ -88,7 +90,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if not parsed.target:
         raise UsageError("No tree was named", "xbuild unit [--openrc] [OPTIONS] TREE [--] COMMAND")
-    if parsed.flags & {"dry_run", "json"}:
+    if parsed.flags & _OF_A_RUN:
         raise UsageError(
             "--dry-run and --json are for a run", "xbuild run --dry-run TREE -- COMMAND"
         )
@@ -212,7 +214,7 @@ def _script(name: str, request: Request, words: list[str]) -> str:
 
 def build_command() -> click.Command:
     """Return the click command for help and completion."""
-    return build_command_of("unit", START_OPTIONS, "[--openrc] TREE|IMAGE", SUMMARY, EPILOG)
+    return build_command_of("unit", _SHOWN, "[--openrc] TREE|IMAGE", SUMMARY, EPILOG)
 
 
 def __getattr__(name: str) -> click.Command:

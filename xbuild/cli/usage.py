@@ -64,28 +64,32 @@ def build_command_of(
     )
 
 
+class _ByEqualsSign(click.Option):
+    """An option whose value may be left out, and else follows a =: ``--native[=fast]``."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return how the option is written, and what it is for."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        return record[0].replace(f" {self.metavar}", f"[={self.metavar}]"), record[1]
+
+
 def _valued(option: Option) -> click.Option:
     """Return a click option whose values are completed as what they are."""
     names, multiple = list(option.names), option.takes == "many"
-    if option.choices:
-        choice = click.Choice(option.choices)
-        flag_value = option.implied or None  # with one, the value may be left out
-        return click.Option(
+    choice = click.Choice(option.choices) if option.choices else None
+    if option.implied:
+        return _ByEqualsSign(
             names,
             type=choice,
             metavar=option.metavar,
             help=option.help,
             is_flag=False,
-            flag_value=flag_value,
-        )
-    if option.implied:
-        return click.Option(
-            names,
-            metavar=option.metavar,
-            help=option.help,
-            is_flag=False,
             flag_value=option.implied,
         )
+    if choice is not None:
+        return click.Option(names, type=choice, metavar=option.metavar, help=option.help)
     if option.metavar in ("PATH", "FILE"):
         path = click.Path()
         return click.Option(

@@ -85,6 +85,7 @@ def test_clusters_of_flags() -> None:
         (["-u"], "-u needs a value", ""),
         (["--seccomp", "on"], "--seccomp does not know 'on'", "default, off"),
         (["--binfmt="], "--binfmt does not know ''", "auto, private, host"),
+        (["--native", "fast", "tree"], "--native has its value after a =", "--native=fast"),
     ],
 )
 def test_mistakes(words: list[str], message: str, hint: str) -> None:
