@@ -18,6 +18,7 @@ from xbuild.plan.privileges import (
     REFUSED_ENOSYS,
     REFUSED_EPERM,
     REFUSED_SOCKET_FAMILY,
+    SKIPPED_IOCTL,
     SKIPPED_SYNC,
 )
 
@@ -100,6 +101,10 @@ class Compiler:
         """Answer socket(2) of one family."""
         self._rule(self._number("socket"), error, _Comparison(0, SCMP_CMP_EQ, family, 0))
 
+    def skip_ioctl(self, request: int) -> None:
+        """Let one request of ioctl(2) succeed without doing anything."""
+        self._rule(self._number("ioctl"), 0, _Comparison(1, SCMP_CMP_EQ, request, 0))
+
     def join(self, other: Compiler) -> None:
         """Take over the filter of other architectures."""
         self._check(self._library.seccomp_merge(self._context, other._context))
@@ -146,7 +151,13 @@ def compile_filters(machine: str) -> dict[str, bytes]:
         refuse.join(part)
     no_sync = Compiler(*names)
     no_sync.answer(SKIPPED_SYNC, 0)
-    return {"refuse": refuse.program(), "no-sync": no_sync.program()}
+    no_flush = Compiler(*names)
+    no_flush.skip_ioctl(SKIPPED_IOCTL)
+    return {
+        "refuse": refuse.program(),
+        "no-sync": no_sync.program(),
+        "no-flush": no_flush.program(),
+    }
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from xbuild.cli.output import complain
+from xbuild.cli.output import complain, note_warnings
 from xbuild.errors import EXIT_SIGNAL_BASE, EXIT_USAGE
 
 COMMANDS = {
@@ -124,6 +124,7 @@ def invoke(arguments: list[str]) -> int:
         context = xbuild.make_context("xbuild", [], resilient_parsing=True)
         click.echo(xbuild.get_help(context), err=True)
         return EXIT_USAGE
+    note_warnings()
     try:
         with xbuild.make_context("xbuild", list(arguments)) as context:
             result = xbuild.invoke(context)

@@ -93,6 +93,16 @@ def note(text: str) -> None:
         return  # nobody listens
 
 
+def note_warnings() -> None:
+    """Show warnings as notes from now on, each with its hint."""
+    import warnings  # not for a plain start
+
+    def show(message: Warning | str, *_where: object, **_options: object) -> None:
+        note("; ".join(str(message).splitlines()))
+
+    warnings.showwarning = show
+
+
 def visible(text: str) -> str:
     r"""Return ``text`` on one line: control characters and undecodable bytes as ``\x1b``."""
     if text.isprintable():

@@ -166,9 +166,11 @@ def plan_request(request: Request, *, remember: bool) -> Plan:
         from xbuild.image.recognise import is_image  # off the start path
 
         if is_image(request.target):
+            from xbuild.cli.output import note_warnings
             from xbuild.cli.unpacking import shown_unpacking
             from xbuild.image.run import plan_image_run
 
+            note_warnings()
             with shown_unpacking(f"unpacking {request.target}") as progress:
                 return plan_image_run(request, remember=remember, progress=progress)
     if request.partition is not None or request.subvolume is not None or request.fsck:

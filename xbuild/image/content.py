@@ -6,10 +6,8 @@ compressed one without a map all bytes matter.
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import subprocess
 from typing import Self
 
 from xbuild.errors import DamagedImage, UnsupportedImage
@@ -17,7 +15,8 @@ from xbuild.image.bmap import BlockMap, MappedRange, parse_bmap
 from xbuild.image.compressed import SUFFIXES
 from xbuild.image.extents import Extent, data_extents
 from xbuild.image.file import ImageFile
-from xbuild.image.program import require_program, run_program
+from xbuild.image.program import run_on
+from xbuild.image.running import Running
 from xbuild.record import HostPath
 from xbuild.tree.stream import compression_of
 
@@ -50,7 +49,7 @@ class Content:
             )
         self.image = image
         self.compression = compression_of(header)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Running | None = None
         self._position = 0
         self.block_map = find_map(image)
         self.size = self._measure()
@@ -90,10 +89,7 @@ class Content:
         """Go back to the beginning, ending the decompressor without its having to succeed."""
         process, self._process, self._position = self._process, None, 0
         if process is not None:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            process.close()
 
     def finish(self) -> None:
         """Read what is left, so that the compression's own checksum is verified.
@@ -152,7 +148,6 @@ class Content:
         if self._process is None:
             self._process = self._decompressor()
         stream = self._process.stdout
-        assert isinstance(stream, io.FileIO)
         filled = 0
         while filled < len(buffer):
             count = stream.readinto(buffer[filled:])
@@ -163,19 +158,12 @@ class Content:
         self._position += filled
         return filled
 
-    def _decompressor(self) -> subprocess.Popen[bytes]:
+    def _decompressor(self) -> Running:
         name, *options = _DECOMPRESS[self.compression or ""]
-        path = require_program(name, f"unpack {self.image.label}")
         source = os.open(self.image.argument, os.O_RDONLY | os.O_CLOEXEC)
+        purpose = f"unpack {self.image.label}"
         try:
-            return subprocess.Popen(
-                [path, *options],
-                stdin=source,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                pipesize=1 << 20,
-            )
+            return Running(name, options, source, purpose=purpose, label=self.image.label)
         finally:
             os.close(source)
 
@@ -189,9 +177,10 @@ class Content:
 
 def _unpacked_size(image: ImageFile) -> int | None:
     """Ask xz, whose index at the end has it; the other formats do not know it reliably."""
-    output = run_program(
+    output = run_on(
+        image,
         "xz",
-        ["--robot", "--list", "--", image.path],
+        ["--robot", "--list", "--", image.argument],
         purpose=f"look into {image.label}",
     )
     match = re.search(rb"^totals\t\d+\t\d+\t\d+\t(\d+)\t", output.stdout, re.MULTILINE)

@@ -6,13 +6,11 @@ Alone, as resize2fs cuts a regular file off behind the file system that it resiz
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Sequence
 
 from xbuild.errors import DamagedImage, ImageError
-from xbuild.image.program import require_program
+from xbuild.image.running import run_unhurried
 
 _FIXED = 1  # e2fsck(8): errors corrected
 _MINIMUM = re.compile(r"minimum size of the filesystem: (\d+)")
@@ -24,7 +22,9 @@ def repair_ext(fd: int, *, label: str) -> None:
 
     Raises DamagedImage when a person has to decide.
     """
-    status, text = _run_on(fd, "e2fsck", ["-f", "-p"], f"check the file system of {label}")
+    status, text = _run_on(
+        fd, "e2fsck", ["-f", "-p"], f"check the file system of {label}", label=label
+    )
     if status & ~_FIXED:
         raise DamagedImage(
             f"The file system of {label} has errors that e2fsck does not repair by itself: "
@@ -36,7 +36,7 @@ def repair_ext(fd: int, *, label: str) -> None:
 def verify_ext(fd: int, offset: int, *, label: str) -> None:
     """Check the file system at ``offset`` bytes without writing. Raises DamagedImage."""
     purpose = f"check the file system of {label}"
-    status, text = _run_on(fd, "e2fsck", ["-f", "-n"], purpose, offset)
+    status, text = _run_on(fd, "e2fsck", ["-f", "-n"], purpose, offset, label=label)
     if status:
         raise DamagedImage(f"The file system of {label} is not clean: {_last_line(text)}")
 
@@ -44,7 +44,7 @@ def verify_ext(fd: int, offset: int, *, label: str) -> None:
 def smallest_ext(fd: int, *, label: str) -> int:
     """Return the size in bytes below which resize2fs will not go; wants a checked file system."""
     purpose = f"measure the file system of {label}"
-    _, text = _run_on(fd, "resize2fs", ["-P"], purpose)
+    _, text = _run_on(fd, "resize2fs", ["-P"], purpose, label=label)
     facts = describe_ext(fd, 0, label=label)
     minimum, block = _MINIMUM.search(text), _BLOCK_SIZE.search(facts)
     if minimum is None or block is None:
@@ -57,14 +57,14 @@ def smallest_ext(fd: int, *, label: str) -> int:
 
 def describe_ext(fd: int, offset: int, *, label: str) -> str:
     """Return what dumpe2fs prints of the file system at ``offset``, "" if it cannot read it."""
-    status, text = _run_on(fd, "dumpe2fs", [], f"look into {label}", offset)
+    status, text = _run_on(fd, "dumpe2fs", [], f"look into {label}", offset, label=label)
     return "" if status else text
 
 
 def resize_ext(fd: int, size: int, *, label: str) -> None:
     """Make the file system ``size`` bytes long, in whole KiB, and the file with it."""
     purpose = f"resize the file system of {label}"
-    status, text = _run_on(fd, "resize2fs", [], purpose, trailing=(f"{size >> 10}K",))
+    status, text = _run_on(fd, "resize2fs", [], purpose, label=label, trailing=(f"{size >> 10}K",))
     if status:
         raise ImageError(
             f"Cannot {purpose}: {_last_line(text)}",
@@ -79,37 +79,12 @@ def _run_on(
     purpose: str,
     offset: int = 0,
     *,
+    label: str,
     trailing: Sequence[str] = (),
 ) -> tuple[int, str]:
     """Run a program of e2fsprogs on an open file: in a path, "?" would begin options."""
     place = f"/proc/self/fd/{fd}" + (f"?offset={offset}" if offset else "")
-    return run_tool(name, [*options, place, *trailing], purpose, descriptors=(fd,))
-
-
-def run_tool(
-    name: str,
-    arguments: Sequence[str],
-    purpose: str,
-    *,
-    commands: str = "",
-    descriptors: tuple[int, ...] = (),
-) -> tuple[int, str]:
-    """Run a program that writes to an image, as long as it takes; return its status and output.
-
-    ``purpose`` completes "Cannot …"; ``descriptors`` are inherited. Raises ImageToolMissing.
-    """
-    done = subprocess.run(
-        [require_program(name, purpose), *arguments],
-        input=commands,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=descriptors,
-        text=True,
-        errors="replace",
-        env={**os.environ, "LC_ALL": "C"},
-        check=False,
-    )
-    return done.returncode, done.stdout
+    return run_unhurried(fd, name, [*options, place, *trailing], purpose=purpose, label=label)
 
 
 def _last_line(text: str) -> str:

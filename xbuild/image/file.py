@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from typing import TYPE_CHECKING
 
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.closing import OwnsDescriptor
 from xbuild.record import HostPath
 from xbuild.tree.path_walk import kind_of
 from xbuild.tree.resolve import target_error
+
+if TYPE_CHECKING:
+    from xbuild.sandbox.cell import Cell
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -29,6 +33,8 @@ class ImageFile(OwnsDescriptor):
         """Open ``path``, following symlinks. Raises TargetError, ImageError, DamagedImage."""
         self.path = path
         self.label = label or path
+        self._cell: Cell | None = None
+        self._has_none = False
         try:
             self.fd = os.open(path, _FLAGS)
         except (OSError, ValueError) as error:
@@ -43,6 +49,26 @@ class ImageFile(OwnsDescriptor):
     def argument(self) -> str:
         """Return the name by which a child that inherits ``fd`` opens the image."""
         return f"/proc/self/fd/{self.fd}"
+
+    def cell(self) -> Cell | None:
+        """Return where programs take the image apart; None, after a warning, where none can be."""
+        if self._cell is None and not self._has_none:
+            from xbuild.image.program import make_cell  # not every image is taken apart by programs
+
+            self._cell = make_cell(self.label, self.fd)
+            self._has_none = self._cell is None
+        return self._cell
+
+    def close_cell(self) -> None:
+        """End whatever runs on the image; a next program has another cell."""
+        if self._cell is not None:
+            self._cell.close()
+            self._cell = None
+
+    def close(self) -> None:
+        """Give back what is held; a second call does nothing."""
+        self.close_cell()
+        super().close()
 
     def pread(self, size: int, offset: int) -> bytes:
         """Return at most ``size`` bytes at ``offset``; fewer at the end. Raises ImageError."""

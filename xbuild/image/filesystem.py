@@ -11,7 +11,7 @@ import re
 import struct
 
 from xbuild.image.file import ImageFile
-from xbuild.image.program import find_program, run_program
+from xbuild.image.program import find_program, run_on
 from xbuild.image.table import probe_signature
 from xbuild.record import HostPath, Record
 
@@ -109,11 +109,11 @@ def ext_argument(image: ImageFile, offset: int) -> str:
 def _measure_ext(image: ImageFile, offset: int) -> _Measures:
     if find_program("dumpe2fs") is None:
         return _Measures()
-    output = run_program(
+    output = run_on(
+        image,
         "dumpe2fs",
         ["-h", ext_argument(image, offset)],
         purpose=f"look into {image.label}",
-        descriptors=(image.fd,),
     )
     text = output.stdout.decode("utf-8", "replace")
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -155,11 +155,11 @@ def fat_tables_length(image: ImageFile, offset: int) -> int:
 def _free_in_fat(image: ImageFile, offset: int) -> int | None:
     if find_program("mdir") is None:
         return None
-    output = run_program(
+    output = run_on(
+        image,
         "mdir",
         ["-i", f"{image.argument}@@{offset}", "::/"],
         purpose=f"look into {image.label}",
-        descriptors=(image.fd,),
         environment=MTOOLS,
     )
     match = _FREE_LINE.search(output.stdout)

@@ -2,7 +2,7 @@
 
 An image reaches them as a descriptor (/proc/self/fd/N), so that neither a path's characters nor a
 change of what it names can matter. Their output is bounded, as is their time: an image is not
-trusted.
+trusted. What takes one apart runs in a cell (``sandbox.cell``), whose owner is the ImageFile.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import select
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING
 
 from xbuild.errors import DamagedImage, ImageToolMissing
-from xbuild.record import Record
+from xbuild.record import HostPath, Record
+from xbuild.sandbox.cell import Cell, Program, Refused
+
+if TYPE_CHECKING:
+    from xbuild.image.file import ImageFile
 
 TIMEOUT_S = 60.0
 OUTPUT_LIMIT = 16 << 20  # bytes
@@ -70,6 +76,102 @@ def require_program(name: str, purpose: str) -> str:
     return path
 
 
+class Unconfined(UserWarning):
+    """What takes an image apart does so with all rights of the caller: no cell could be made."""
+
+
+def make_cell(
+    label: str, *descriptors: int, may_write: bool = False, has_bounds: bool = True
+) -> Cell | None:
+    """Return a cell for programs that open these; None, and a warning, where none can be made.
+
+    ``label`` is the image's name in that warning.
+    """
+    try:
+        return Cell(descriptors, may_write=may_write, has_bounds=has_bounds)
+    except Refused as error:
+        text = f"programs that read {label} have all your rights: {error.message}\n{error.hint}"
+        warnings.warn(Unconfined(text), stacklevel=2)
+        return None
+
+
+def program_in_cell(
+    name: str,
+    arguments: Sequence[str],
+    descriptors: tuple[tuple[int, int], ...],
+    *,
+    purpose: str,
+    environment: Mapping[str, str] | None = None,
+    largest_file: int | None = None,
+) -> Program:
+    """Return a program as it is started in a cell. Raises ImageToolMissing."""
+    path = require_program(name, purpose)
+    settings = {"PATH": os.pathsep.join(_PLACES), "LC_ALL": "C", "HOME": "/"}
+    return Program(
+        HostPath(os.path.realpath(path)),
+        (path, *arguments),
+        {**settings, **(environment or {})},
+        descriptors,
+        largest_file,
+    )
+
+
+def run_on(
+    image: ImageFile,
+    name: str,
+    arguments: Sequence[str],
+    *,
+    purpose: str,
+    descriptors: tuple[int, ...] = (),
+    commands: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    output_limit: int = OUTPUT_LIMIT,
+) -> Output:
+    """Run ``name``, which reads ``image`` or other ``descriptors``, in the image's cell.
+
+    Else as run_program().
+    """
+    descriptors = (image.fd, *descriptors)
+    cell = image.cell()
+    if cell is None:
+        return run_program(
+            name,
+            arguments,
+            purpose=purpose,
+            descriptors=descriptors,
+            commands=commands,
+            environment=environment,
+            output_limit=output_limit,
+        )
+    with _exchange(commands) as files:
+        program = program_in_cell(
+            name,
+            arguments,
+            (
+                *((number, file.fileno()) for number, file in enumerate(files)),
+                *((fd, fd) for fd in descriptors),
+            ),
+            purpose=purpose,
+            environment=environment,
+            largest_file=output_limit,
+        )
+        try:
+            cell.start(program)
+        except OSError as error:
+            image.close_cell()
+            raise unstartable(name, purpose, error) from error
+        try:
+            status = cell.wait(TIMEOUT_S)
+        except OSError as error:
+            image.close_cell()
+            raise DamagedImage(f"Cannot {purpose}: {name} ended before its time") from error
+        if status is None:
+            image.close_cell()
+            raise _endless(name, purpose)
+        code = os.waitstatus_to_exitcode(status)
+        return _output(name, purpose, code, files, output_limit)
+
+
 def run_program(
     name: str,
     arguments: Sequence[str],
@@ -83,19 +185,14 @@ def run_program(
     """Run ``name`` with ``commands`` on its standard input and return what it printed.
 
     ``purpose`` completes "Cannot …". ``descriptors`` are inherited. Its messages are English.
-    ``output_limit`` is in bytes.
+    ``output_limit`` is in bytes. For what takes an image apart: run_on().
     Raises ImageToolMissing, and DamagedImage when it takes too long or prints without end, which
     only an image made for that brings about.
     """
     command = [require_program(name, purpose), *arguments]
     settings = {**os.environ, "LC_ALL": "C", **(environment or {})}
-    with (
-        tempfile.TemporaryFile() as asked,
-        tempfile.TemporaryFile() as printed,
-        tempfile.TemporaryFile() as complaints,
-    ):
-        asked.write(commands)
-        asked.seek(0)
+    with _exchange(commands) as files:
+        asked, printed, complaints = files
         try:
             process = subprocess.Popen(
                 command,
@@ -106,20 +203,50 @@ def run_program(
                 env=settings,
             )
         except OSError as error:
-            raise ImageToolMissing(
-                f"Cannot {purpose}: {name}: {error.strerror}",
-                f"see that {name} is installed whole: {name} --version",
-            ) from error
+            raise unstartable(name, purpose, error) from error
         # Not by preexec_fn, which would copy this process's memory for each program.
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (output_limit, output_limit))
         if not _has_ended(process, TIMEOUT_S):
-            raise DamagedImage(f"Cannot {purpose}: {name} did not end")
-        stdout = os.pread(printed.fileno(), output_limit, 0)
-        stderr = os.pread(complaints.fileno(), output_limit, 0)
+            raise _endless(name, purpose)
+        return _output(name, purpose, process.returncode, files, output_limit)
+
+
+_Files = tuple[IO[bytes], IO[bytes], IO[bytes]]
+
+
+@contextlib.contextmanager
+def _exchange(commands: bytes) -> Iterator[_Files]:
+    """Yield files without names for a program's standard input, output and complaints."""
+    with (
+        tempfile.TemporaryFile() as asked,
+        tempfile.TemporaryFile() as printed,
+        tempfile.TemporaryFile() as complaints,
+    ):
+        asked.write(commands)
+        asked.seek(0)
+        yield asked, printed, complaints
+
+
+def _output(name: str, purpose: str, code: int, files: _Files, output_limit: int) -> Output:
+    _, printed, complaints = files
+    stdout = os.pread(printed.fileno(), output_limit, 0)
+    stderr = os.pread(complaints.fileno(), output_limit, 0)
     if len(stdout) >= output_limit:
         raise DamagedImage(f"Cannot {purpose}: {name} printed more than is sane")
-    return Output(process.returncode, stdout, stderr.decode("utf-8", "replace"))
+    return Output(code, stdout, stderr.decode("utf-8", "replace"))
+
+
+def _endless(name: str, purpose: str) -> DamagedImage:
+    return DamagedImage(f"Cannot {purpose}: {name} did not end")
+
+
+def unstartable(name: str, purpose: str, error: OSError) -> ImageToolMissing:
+    """Return the error for a program that is there and cannot be started."""
+    return ImageToolMissing(
+        f"Cannot {purpose}: {name}: {error.strerror}",
+        f"see that {name} is installed whole, below /usr: {name} --version",
+    )
 
 
 def _has_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:

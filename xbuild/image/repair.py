@@ -46,6 +46,6 @@ def _repair(item: ImagePartition, image: HostPath, lock: ImageLock) -> None:
     place = item.partition
     with attach_descriptor(lock.fd, image, place.offset, place.size, read_only=False) as loop:
         try:
-            run_check(step, loop.path)
+            run_check(step, loop.fd, loop.path)
         except OSError as error:
             raise explain_check(step, image) from error

@@ -11,9 +11,9 @@ import os
 import re
 
 from xbuild.errors import DamagedImage, ImageError
-from xbuild.image.ext_resize import run_tool
-from xbuild.image.file import ImageFile
-from xbuild.image.program import run_program
+from xbuild.image.file import ImageFile, open_no_link
+from xbuild.image.program import run_on
+from xbuild.image.running import run_unhurried
 from xbuild.image.table import FIRST_LOGICAL, Partition, Table, read_table
 from xbuild.record import HostPath, replace
 
@@ -59,11 +59,11 @@ def dump_script(image: ImageFile, table: Table) -> str:
             f"{image.label} has a hybrid MBR beside its GPT, which sfdisk would not keep",
             "resize it with gdisk, which knows of both",
         )
-    output = run_program(
+    output = run_on(
+        image,
         "sfdisk",
         ["--dump", image.argument],
         purpose=f"read the partition table of {image.label}",
-        descriptors=(image.fd,),
     )
     if output.status:
         raise DamagedImage(f"sfdisk cannot read the partition table of {image.label}")
@@ -89,22 +89,25 @@ def write_table(path: HostPath, script: str, wanted: Table, *, label: str) -> No
 
     Raises ImageError unless the table is then ``wanted`` in every identifier and size.
     """
-    with open(path, "rb") as file:
-        boot_code = file.read(_BOOT_CODE)
     arguments = ["--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never"]
-    arguments += ["--wipe-partitions", "never", path]
+    arguments += ["--wipe-partitions", "never"]
     purpose = f"write the partition table of {label}"
-    status, text = run_tool("sfdisk", arguments, purpose, commands=script)
-    if status:
-        raise ImageError(
-            f"Cannot {purpose}: {text.strip() or 'sfdisk failed'}",
-            "the image is as it was; sfdisk --dump shows its table",
+    with open(path, "r+b", opener=open_no_link) as file:
+        boot_code = file.read(_BOOT_CODE)
+        status, text = run_unhurried(
+            file.fileno(),
+            "sfdisk",
+            [*arguments, f"/proc/self/fd/{file.fileno()}"],
+            purpose=purpose,
+            label=label,
+            commands=script.encode("utf-8", "surrogateescape"),
         )
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.pwrite(fd, boot_code, 0)
-    finally:
-        os.close(fd)
+        if status:
+            raise ImageError(
+                f"Cannot {purpose}: {text.strip() or 'sfdisk failed'}",
+                "the image is as it was; sfdisk --dump shows its table",
+            )
+        os.pwrite(file.fileno(), boot_code, 0)
     if read_table(path) != wanted:
         raise ImageError(
             f"Cannot {purpose}: sfdisk wrote another one than it was given",

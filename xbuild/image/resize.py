@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.compressed import raw_name, unpack_command
-from xbuild.image.ext_resize import repair_ext, resize_ext, run_tool, smallest_ext, verify_ext
+from xbuild.image.ext_resize import repair_ext, resize_ext, smallest_ext, verify_ext
 from xbuild.image.extents import Extent, copy_extents, data_extents, total_length
 from xbuild.image.file import ImageFile, copy_status, open_no_link
 from xbuild.image.filesystem import EXT, filesystem_in
@@ -29,6 +29,7 @@ from xbuild.image.repartition import (
     tail_length,
     write_table,
 )
+from xbuild.image.running import run_unhurried
 from xbuild.image.table import Partition, Table, table_of
 from xbuild.record import HostPath, Record
 from xbuild.tree.stream import compression_of
@@ -274,8 +275,13 @@ def _put_in_place(work: HostPath, offset: int) -> None:
     """
     if offset == 0:
         return
-    arguments = ["--insert-range", "--offset", "0", "--length", str(offset), work]
-    status, _ = run_tool("fallocate", arguments, "assemble the image")
+    arguments = ["--insert-range", "--offset", "0", "--length", str(offset)]
+    with open(work, "r+b", opener=open_no_link) as file:
+        place = f"/proc/self/fd/{file.fileno()}"
+        purpose = "assemble the image"
+        status, _ = run_unhurried(
+            file.fileno(), "fallocate", [*arguments, place], purpose=purpose, label=work
+        )
     if status == 0:
         return
     os.rename(work, f"{work}-2")

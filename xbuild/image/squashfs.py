@@ -12,7 +12,7 @@ import stat
 from xbuild.errors import DamagedImage, TargetError
 from xbuild.image.file import ImageFile
 from xbuild.image.nodes import WHOLE_LIMIT, Directory, Node, NodeReader
-from xbuild.image.program import Output, run_program
+from xbuild.image.program import Output, run_on
 
 _ROOT = "squashfs-root"
 _LISTING_LIMIT = 64 << 20  # bytes: some 600,000 names
@@ -91,11 +91,11 @@ class SquashfsReader(NodeReader):
 
     def _run(self, *options: str, paths: list[str] | None = None, limit: int) -> Output:
         where = ["-o", str(self._offset), self._image.argument]
-        return run_program(
+        return run_on(
+            self._image,
             "unsquashfs",
             ["-no-progress", *options, *where, *(paths or [])],
             purpose=f"read the squashfs in {self._image.label}",
-            descriptors=(self._image.fd,),
             output_limit=limit,
         )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_program
+from xbuild.image.program import run_on
 from xbuild.record import HostPath, Record
 
 TableKind = Literal["gpt", "mbr", "none"]
@@ -88,11 +88,11 @@ def probe_signature(image: ImageFile, offset: int = 0, size: int | None = None) 
     Raises DamagedImage where the range looks like several things at once.
     """
     span = (image.size if size is None else size) or 0
-    output = run_program(
+    output = run_on(
+        image,
         "blkid",
         ["-p", "-o", "export", "-O", str(offset), "-S", str(span), image.argument],
         purpose=f"look into {image.label}",
-        descriptors=(image.fd,),
     )
     if output.status == 8:
         raise DamagedImage(
@@ -153,11 +153,11 @@ def cut_off(label: str, size: int, wanted: int) -> DamagedImage:
 
 
 def _sfdisk(image: ImageFile) -> dict[str, Any]:  # Any: JSON
-    output = run_program(
+    output = run_on(
+        image,
         "sfdisk",
         ["--json", image.argument],
         purpose=f"read the partition table of {image.label}",
-        descriptors=(image.fd,),
     )
     try:
         found: dict[str, Any] = json.loads(output.stdout.decode("utf-8", "replace"))

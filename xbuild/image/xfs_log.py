@@ -13,7 +13,7 @@ import tempfile
 from xbuild.errors import DamagedImage
 from xbuild.image.extents import copy_extents, data_extents
 from xbuild.image.file import ImageFile
-from xbuild.image.program import find_program, run_program
+from xbuild.image.program import find_program, run_on
 
 # fs/xfs/libxfs/xfs_format.h: struct xfs_dsb; blocksize, logstart, agblocks, logblocks, agblklog
 _FIELDS = ((4, ">I"), (48, ">Q"), (84, ">I"), (96, ">I"), (124, ">B"))
@@ -40,8 +40,10 @@ def has_dirty_log(image: ImageFile, offset: int) -> bool | None:
             extents = data_extents(image.fd, offset + at, offset + at + size)
             copy_extents(image.fd, file.fileno(), extents, shift=-offset)
         os.ftruncate(file.fileno(), place + length)
+        os.fchmod(file.fileno(), 0o606)  # xfs_logprint opens it for writing, in a cell as nobody
         try:
-            output = run_program(
+            output = run_on(
+                image,
                 "xfs_logprint",
                 ["-t", f"/proc/self/fd/{file.fileno()}"],
                 purpose=f"look into {image.label}",

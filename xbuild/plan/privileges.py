@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.request import Request
 
-    Filter = Literal["refuse", "no-sync"]
+    Filter = Literal["refuse", "no-sync", "no-flush"]
 
 # linux/capability.h, in the order of their numbers; names as in capabilities(7)
 CAPABILITIES = (
@@ -50,6 +50,8 @@ REFUSED_ENOSYS = (
 )
 # Sockets to the hypervisor, which no network namespace confines (vsock(7)).
 REFUSED_SOCKET_FAMILY = 40  # sys/socket.h: AF_VSOCK
+# linux/fs.h: BLKFLSBUF, which only the host's root may ask for, and xfs_repair cannot do without.
+SKIPPED_IOCTL = 0x1261
 SKIPPED_SYNC = ("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "sync_file_range2")
 
 
@@ -67,7 +69,7 @@ class FilterCalls(Record):
     """Install a seccomp filter (seccomp(2)) for process 1 and all that it starts.
 
     ``refuse`` answers kernel interfaces that no build needs with an error; ``no-sync`` makes
-    fsync(2) and its like succeed without doing anything.
+    fsync(2) and its like succeed without doing anything, ``no-flush`` SKIPPED_IOCTL.
     """
 
     filter: Filter

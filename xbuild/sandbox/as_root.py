@@ -37,7 +37,7 @@ def as_root_of(outer: IdMap | None, act: Callable[[], str]) -> str:
 
 def become_root_of(outer: IdMap) -> None:
     """Enter a new user namespace with these ids and become root of it, for good."""
-    here = os.getpid()
+    here = int(os.readlink("/proc/self"))  # which may be of a PID namespace above this process's
     entered, has_entered = os.pipe()
     helper = 0 if outer.writer == "self" else os.fork()
     if outer.writer != "self" and helper == 0:

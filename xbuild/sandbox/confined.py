@@ -147,6 +147,18 @@ def _become(
 
 
 def _enter_view(places: tuple[Place, ...]) -> None:
+    stage = assemble_view()
+    directory(stage, steps.Directory(GuestPath("/tmp"), 0o1777))
+    for place in places:
+        _show(stage, place)
+    mounts.pivot(stage)
+
+
+def assemble_view() -> Stage:
+    """Enter a mount namespace, with a view that has the host's programs and nothing else.
+
+    Not pivoted to. Raises OSError.
+    """
     _linux.unshare(_linux.CLONE_NEWNS)
     _linux.set_propagation("/", _linux.MS_REC | _linux.MS_PRIVATE)
     stage = Stage({})
@@ -159,10 +171,7 @@ def _enter_view(places: tuple[Place, ...]) -> None:
             _show(stage, Place(HostPath(f"/{name}"), GuestPath(f"/{name}")))
     if os.path.exists(_LINKER_CACHE):
         _show(stage, Place(_LINKER_CACHE, GuestPath(_LINKER_CACHE)))
-    directory(stage, steps.Directory(GuestPath("/tmp"), 0o1777))
-    for place in places:
-        _show(stage, place)
-    mounts.pivot(stage)
+    return stage
 
 
 def _show(stage: Stage, place: Place) -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from xbuild.record import Record
+from xbuild.record import HostPath, Record
 from xbuild.sandbox import _linux
 from xbuild.sandbox.filelock import lock_descriptor
 from xbuild.sandbox.loop import attach_loop
@@ -107,29 +107,35 @@ def check(stage: Stage, step: steps.CheckFilesystem) -> None:
     """Run a program that repairs the file system: see run_check()."""
     disk = _disk_of(stage)
     if step.offset is None:
-        device = disk.loops[step.partition].path
+        loop = disk.loops[step.partition]
+        run_check(step, loop.fd, loop.path)
     else:
-        device = f"/proc/self/fd/{disk.fd}?offset={step.offset}"
-        os.set_inheritable(disk.fd, True)
-    run_check(step, device)
+        run_check(step, disk.fd, disk.image)
 
 
-def run_check(step: steps.CheckFilesystem, device: str) -> None:
-    """Check and repair what is on a device; what the program says goes to standard error.
+def run_check(step: steps.CheckFilesystem, fd: int, name: str) -> None:
+    """Check and repair what is in an open file; what the program says goes to standard error.
 
     Raises OSError EUCLEAN where it could not repair it all.
     """
+    from xbuild.sandbox.cell import Cell, Program, Refused  # for a check alone
+
     if step.replay:
-        _replay(step.replay, device)
+        _replay(step.replay, name)
     program, *arguments = step.argv
-    pid = os.posix_spawn(
-        program,
-        [program, *arguments, device],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)],
-        setsigdef=(signal.SIGPIPE,),
-    )
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    place = f"/proc/self/fd/{fd}" + ("" if step.offset is None else f"?offset={step.offset}")
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    argv = (program, *arguments, place)
+    try:
+        with open(os.devnull, "rb") as null, Cell((fd,), may_write=True, has_bounds=False) as cell:
+            streams = ((0, null.fileno()), (1, 2), (2, 2), (fd, fd))
+            cell.start(Program(HostPath(os.path.realpath(program)), argv, environment, streams))
+            status = cell.wait()
+    except Refused as error:
+        os.write(2, f"{program}: {error.message}\n".encode())
+        raise OSError(errno.EPERM, error.message, program) from error
+    os.fsync(fd)  # which the program only believed to do
+    code = os.waitstatus_to_exitcode(status or 0)
     if code not in step.accepted:
         raise OSError(errno.EUCLEAN, f"{program} ended with {code}", program)
 

@@ -14,6 +14,7 @@ from xbuild.plan.privileges import (
     REFUSED_ENOSYS,
     REFUSED_EPERM,
     REFUSED_SOCKET_FAMILY,
+    SKIPPED_IOCTL,
     SKIPPED_SYNC,
 )
 from xbuild.sandbox.filters import PROGRAMS
@@ -23,9 +24,9 @@ AUDIT_ARCH_S390X = 0x80000016
 NUMBERS = range(600)
 
 
-def answer(program: bytes, arch: int, number: int, argument: int = 0) -> int:
+def answer(program: bytes, arch: int, number: int, argument: int = 0, second: int = 0) -> int:
     """Run a filter on one call, as the kernel does (Documentation/networking/filter.rst)."""
-    data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, arch, 0, argument, 0, 0, 0, 0, 0)
+    data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, arch, 0, argument, second, 0, 0, 0, 0)
     code = list(struct.iter_unpack("=HBBI", program))
     accumulator = place = 0
     while True:
@@ -107,6 +108,17 @@ def test_sockets_to_the_hypervisor_are_refused(library: ctypes.CDLL, name: str) 
     refused = ERRNO | errno.EAFNOSUPPORT
     assert answer(program, arch, number, REFUSED_SOCKET_FAMILY) == refused
     assert {answer(program, arch, number, family) for family in (1, 2, 10, 16)} == {ALLOW}
+
+
+@pytest.mark.parametrize(("machine", "name"), list(architectures()))
+def test_one_ioctl_is_skipped(library: ctypes.CDLL, machine: str, name: str) -> None:
+    arch, _ = token(library, name)
+    own = library.seccomp_arch_resolve_name(name.encode())
+    (number,) = numbers(library, own, ("ioctl",))
+    program = bytes.fromhex(PROGRAMS[machine]["no-flush"])
+    assert answer(program, arch, number, 3, SKIPPED_IOCTL) == ERRNO
+    assert {answer(program, arch, number, 3, request) for request in (0x1260, 0x1277)} == {ALLOW}
+    assert answer(program, arch, number + 1, 3, SKIPPED_IOCTL) == ALLOW
 
 
 @pytest.mark.parametrize("machine", ARCHITECTURES)
