@@ -71,13 +71,23 @@ def parse_bmap(text: bytes, label: str) -> BlockMap:
 
     ``label`` names the map in messages.
     """
-    if len(text) > _LIMIT or b"<!ENTITY" in text:
+    if len(text) > _LIMIT:
         raise DamagedImage(f"{label} is no block map that xbuild reads")
     try:
-        root = ElementTree.fromstring(text)
-        return _parse(root, text, label)
+        return _parse(ElementTree.fromstring(_without_entities(text)), text, label)
     except (ElementTree.ParseError, ValueError, TypeError) as error:
         raise DamagedImage(f"{label} is damaged: {error}", "make or fetch it again") from error
+
+
+def _without_entities(text: bytes) -> str:
+    """Return the XML as text, so that it is read as UTF-8 whatever it declares. Raises ValueError.
+
+    A map needs no entities, and in another encoding they would not be seen.
+    """
+    xml = text.decode("utf-8")
+    if "\0" in xml or "<!ENTITY" in xml:  # expat takes bytes with zeros for UTF-16 all the same
+        raise ValueError("it is no plain text, or defines entities")
+    return xml
 
 
 def _parse(root: ElementTree.Element, text: bytes, label: str) -> BlockMap:

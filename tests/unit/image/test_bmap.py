@@ -81,3 +81,16 @@ def test_older_versions_are_read() -> None:
 def test_nonsense_is_refused(text: bytes) -> None:
     with pytest.raises(DamagedImage):
         parse_bmap(text, "map")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "cp037"])
+def test_entities_are_refused_however_they_are_encoded(encoding: str) -> None:
+    """Eight of a kind in one another would be more than memory holds."""
+    declaration = f'<?xml version="1.0" encoding="{encoding}"?>'
+    rest = OLD.decode().partition("?>")[2].replace('"1.3"', '"&v;"')
+    body = f'<!DOCTYPE bmap [<!ENTITY v "1.3">]>{rest}'
+    text = declaration.encode() + body.encode(encoding)
+    if encoding.startswith("utf"):
+        text = (declaration + body).encode(encoding)
+    with pytest.raises(DamagedImage):
+        parse_bmap(text, "map")
