@@ -90,6 +90,9 @@ PROVOKED = (
         " apt-get -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any update",
         options=("--ephemeral", "--network", "none"),
     ),
+    Provocation(
+        "required-file", "printf '#!/no/such\n' >/tmp/x; chmod +x /tmp/x; /tmp/x", shell="/bin/bash"
+    ),
     Provocation("no-loader", "mkdir /tmp/r; cp /bin/true /tmp/r/; chroot /tmp/r /true"),
 )
 """Met by root, one run each; more need an arrangement of their own, see ARRANGED."""

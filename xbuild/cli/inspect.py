@@ -12,6 +12,7 @@ from xbuild.binary.abi import Abi, read_abi
 from xbuild.binary.arch import Arch, arch_named, host_arch, runs_natively32
 from xbuild.binary.elf import read_program
 from xbuild.binary.psabi import Evidence, judge
+from xbuild.cli.output import note
 from xbuild.emulation.interpreters import Interpreter, verified_interpreter
 from xbuild.emulation.native import runs_by_itself
 from xbuild.errors import DamagedElf, InterpreterError, NotElf, TargetError, UsageError
@@ -80,6 +81,8 @@ def command(target: str, as_json: bool, full: bool, partition: str | None) -> No
 
         inspection = inspect_target(path, full=full)
         document, text = as_document(inspection), as_text(inspection)
+        if full and not inspection.survey.complete:
+            note("not all of it could be read: what was not is not counted")
     click.echo(json.dumps(document, indent=2) if as_json else text)
 
 

@@ -208,6 +208,7 @@ NEAR_MISSES = {
     "no-network": "curl: (7) Failed to connect to localhost port 80: Connection refused",
     "cpuinfo": "RuntimeError: this module needs numpy",
     "exec-format": "bash: line 1: ./configure: Permission denied",
+    "required-file": "sh: 1: ./tool: not found",
     "no-loader": "qemu-aarch64: Could not open '/x': Permission denied",
 }
 ALL_TRAITS = tuple(trait for trait in TRAITS if trait not in ("on-tmpfs", "read-only"))
