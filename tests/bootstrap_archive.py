@@ -15,6 +15,7 @@ from tests.capability import require
 from tests.light_packages import lighten
 from tests.loopback import Site
 from tests.openpgp import Signer
+from tests.patience import WORK_S
 from tests.runs import Runner, write_program
 from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath, Record
@@ -151,7 +152,7 @@ class Maker(Record):
     def create(self, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Make it, with such an environment besides."""
         settings = self.runner.user.environment(**environment)
-        return self.runner.user.run(self.argv(*options), env=settings, timeout_s=1800)
+        return self.runner.user.run(self.argv(*options), env=settings, timeout_s=WORK_S)
 
     def sources(self) -> list[str]:
         """Return the lines of the new tree's sources."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tests.patience import WORK_S
 from tests.users import User
 from xbuild.record import Record
 
@@ -99,7 +100,7 @@ class GitHubRunner:
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", script],
             env={**self._environment, **self._files, "GITHUB_ACTION_PATH": action, **given},
             cwd=self.workspace,
-            timeout_s=300,
+            timeout_s=WORK_S,
         )
         for line in self._read("GITHUB_PATH").splitlines():
             self._environment["PATH"] = f"{line}:{self._environment['PATH']}"
@@ -155,4 +156,4 @@ def run_gitlab_job(
         environment[name] = str(value).replace("$CI_PROJECT_DIR", project)
     lines = [*document["before_script"], *document["script"]]
     script = "set -eo pipefail\n" + "".join(f"{line}\n" for line in lines)
-    return user.run(["bash", "-c", script], env=environment, cwd=project, timeout_s=300)
+    return user.run(["bash", "-c", script], env=environment, cwd=project, timeout_s=WORK_S)

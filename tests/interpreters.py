@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.capability import require
+from tests.patience import WORK_S
 from tests.runs import Runner
 from xbuild.record import Record
 
@@ -35,7 +36,7 @@ def fetch_versions(runner: Runner, cache: str) -> Versions:
     """Have ``runner`` fetch those of Debian 12 and 13 into the cache directory ``cache``."""
     environment = runner.user.environment(XDG_CACHE_HOME=cache)
     for suite in ("bookworm", "trixie"):
-        done = runner.command("setup", "--suite", suite, *NAMES, env=environment, timeout_s=300.0)
+        done = runner.command("setup", "--suite", suite, *NAMES, env=environment, timeout_s=WORK_S)
         unavailable = any(text in done.stderr for text in ("does not serve", "Cannot reach"))
         require("mirror", not unavailable, done.stderr)
         assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.capability import require
+from tests.patience import WORK_S
 from tests.runs import Runner
 from xbuild.errors import MirrorUnavailable
 from xbuild.native.prepare import prepare
@@ -38,7 +39,10 @@ class CompilerTree:
         self._cache_home = cache_home
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_CACHE_HOME", cache_home)
-            self.toolset = prepare(path, progress=_silent).toolset
+            try:
+                self.toolset = prepare(path, progress=_silent).toolset
+            except MirrorUnavailable as error:
+                require("mirror", False, error.message)
 
     def run(
         self, work: str, script: str, *options: str, **settings: Any
@@ -48,7 +52,7 @@ class CompilerTree:
             *options,
             *("--bind", f"{work}:/mnt", "--chdir", "/mnt"),
             *(self.path, "--", "/bin/sh", "-c", script),
-            **{"env": self.environment(), "timeout_s": 300.0, **settings},
+            **{"env": self.environment(), "timeout_s": WORK_S, **settings},
         )
 
     def environment(self, **more: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ import subprocess
 from typing import Any, Literal
 
 from tests.capability import require
+from tests.patience import WORK_S
 from tests.runs import Runner
 
 Allowed = Literal["seccomp", "systempaths"]
@@ -79,7 +80,7 @@ def run_contained(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=WORK_S,
         stdin=subprocess.DEVNULL,
     )
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE_S = 120.0
+WORK_S = 1800.0  # for what has minutes of work to do: emulated compilers, package managers
 _PAUSE_S = 0.01
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.capability import require
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, WORK_S
 from tests.users import User
 from xbuild.binary.arch import arch_named, host_arch
 from xbuild.emulation.interpreters import find_interpreter
@@ -51,7 +51,7 @@ def run(request: pytest.FixtureRequest, xbuild_for: Callable[[User | None], list
         argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", whole]
         if user is not None:
             argv = user.argv(argv)
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=WORK_S)
         require("private binfmt_misc", done.returncode != 77, done.stderr)
         return done
 

@@ -14,6 +14,7 @@ import pytest
 from tests.documented import blocks, commands, make_home, type_line
 from tests.installation import CHECKOUT
 from tests.oci import registry
+from tests.patience import WORK_S
 from tests.runs import Runner
 from xbuild.record import HostPath
 from xbuild.source.debian import COMPILER_PACKAGES
@@ -43,7 +44,7 @@ def home(ranged: Runner, fresh_tree: Callable[..., HostPath]) -> Iterator[HostPa
 
 
 def in_project(runner: Runner, home: HostPath, line: str) -> subprocess.CompletedProcess[str]:
-    return type_line(runner, home, line, cwd=f"{home}/project", timeout_s=180)
+    return type_line(runner, home, line, cwd=f"{home}/project", timeout_s=WORK_S)
 
 
 def test_a_job_by_hand(ranged: Runner, home: HostPath) -> None:
@@ -97,7 +98,7 @@ def test_a_tree_by_way_of_a_registry(
         script = script.replace("skopeo copy", "skopeo copy --dest-tls-verify=false")
         script = script.replace("xbuild create tree", "mv tree original && xbuild create tree")
         script += 'test "$(xbuild run --cache-key tree)" = "$key"\nxbuild run tree uname -m\n'
-        done = type_line(root, place, f"set -e\n{script}", cwd=place, timeout_s=240)
+        done = type_line(root, place, f"set -e\n{script}", cwd=place, timeout_s=WORK_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "aarch64"
     shutil.rmtree(place)

@@ -13,6 +13,7 @@ import pytest
 from tests.bootstrap_archive import Maker, make_package, publish_ubuntu
 from tests.loopback import Fault, Site
 from tests.openpgp import Signer
+from tests.patience import WORK_S
 from tests.runs import Kind, Runner
 from tests.users import User
 from xbuild.errors import MirrorUnavailable
@@ -114,7 +115,7 @@ def in_small_place(
         cwd=user.home,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=WORK_S,
     )
     assert done.returncode == 125, done.stderr
     assert "hint: make room, or name a target on another file system" in done.stderr

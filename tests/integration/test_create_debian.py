@@ -11,6 +11,7 @@ from tests.capability import require
 from tests.integration.test_create_tarball import create
 from tests.loopback import Site
 from tests.openpgp import Signer
+from tests.patience import WORK_S
 from tests.runs import Runner
 from tests.users import User
 from xbuild.errors import MirrorUnavailable
@@ -27,7 +28,7 @@ def test_a_configured_tree(ranged: Runner, new_place: NewPlace, tree_store: obje
     tree = f"{new_place(ranged.user)}/tree"
     options = ("--arch", "arm64", "--variant", "essential", "--include", "less,hostname")
     argv = ("create", tree, "--from", "debian:bookworm", *options)
-    done = ranged.command(*argv, timeout_s=1800)
+    done = ranged.command(*argv, timeout_s=WORK_S)
     require("mirror", "mirror" not in done.stderr, done.stderr)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tree}: arm64, Debian GNU/Linux 12 (bookworm)\n"

@@ -17,7 +17,7 @@ from tests.crafted import busybox, make_tar
 from tests.integration.test_create_tarball import create, write
 from tests.loopback import Site
 from tests.openpgp import Signer
-from tests.patience import PATIENCE_S, wait_for
+from tests.patience import PATIENCE_S, WORK_S, wait_for
 from tests.runs import Kind, Runner
 from tests.terminals import status_of
 from tests.users import User
@@ -205,7 +205,7 @@ def test_interrupted_from_a_terminal(
     """^C reaches all in the foreground; one of them says so, once."""
     maker = maker_of("range")
     command = configuring(maker, site, keys, debs_of("amd64"))
-    session = open_terminal(command, user=maker.runner.user, timeout_s=300)
+    session = open_terminal(command, user=maker.runner.user, timeout_s=WORK_S)
     session.expect_exact("installing essential packages")
     session.sendintr()
     session.expect_exact(f"interrupted: {maker.tree} is not made, and nothing of it is left")

@@ -15,6 +15,7 @@ import pytest
 from tests.crafted import busybox, make_tar
 from tests.loopback import Fault, Site
 from tests.openpgp import Signer
+from tests.patience import WORK_S
 from tests.release_mirrors import (
     LATEST,
     MINIROOTFS,
@@ -45,7 +46,7 @@ class Buyer(Record):
     def create(self, source: str, *options: str) -> subprocess.CompletedProcess[str]:
         words = ["create", f"{self.place}/tree", "--from", source, "--mirror", self.site.url]
         environment = self.runner.user.environment(XDG_CACHE_HOME=f"{self.place}/cache")
-        return self.runner.command(*words, *options, env=environment, timeout_s=300)
+        return self.runner.command(*words, *options, env=environment, timeout_s=WORK_S)
 
     def signed(self, source: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Create with the right keyring."""

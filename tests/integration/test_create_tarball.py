@@ -19,6 +19,7 @@ import pytest
 from tests.capability import require
 from tests.conftest import OpenTerminal
 from tests.crafted import Layout, Link, busybox, make_tar
+from tests.patience import WORK_S
 from tests.runs import KINDS, Kind, Runner, notes
 from tests.trees import TreeStore
 from tests.users import User
@@ -52,7 +53,7 @@ def archive_of(members: Sequence[tuple[str, bytes, str, bytes]]) -> bytes:
 def create(
     runner: Runner, target: str, source: str, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    return runner.command("create", target, "--from", source, *options, timeout_s=300)
+    return runner.command("create", target, "--from", source, *options, timeout_s=WORK_S)
 
 
 def test_a_real_tree(runner: Runner, new_place: NewPlace, tree_store: TreeStore) -> None:
@@ -70,7 +71,7 @@ def test_a_real_tree(runner: Runner, new_place: NewPlace, tree_store: TreeStore)
             if member.isdir() or member.isreg() or member.islnk()
         )
     command = ("find", "/", "-mount", "-type", "f,d", "-printf", r"%P %U:%G %m\n")
-    seen = runner.output(tree, "--", *command, timeout_s=300)
+    seen = runner.output(tree, "--", *command, timeout_s=WORK_S)
     parts = ("usr/", "var/")
     wanted = [line for line in expected if line.startswith(parts)]
     found = [line for line in sorted(seen.splitlines()) if line.startswith(parts)]
@@ -382,7 +383,9 @@ def test_empty_rootfs(runner: Runner, new_place: NewPlace, busybox: Callable[...
     require("mirror", bool(busybox("armhf")), "not reached")
     tree = f"{new_place(runner.user)}/tree"
     home = runner.user.environment(XDG_CACHE_HOME=os.path.dirname(tree))
-    done = runner.command("create", tree, "--from", "rootfs:EMPTY", "--arch", "armhf", env=home)
+    words = ("create", tree, "--from", "rootfs:EMPTY", "--arch", "armhf")
+    done = runner.command(*words, env=home, timeout_s=WORK_S)
+    require("mirror", "mirror" not in done.stderr, done.stderr)
     assert done.returncode == 0, done.stderr
     assert runner.output(tree, "--", "uname", "-m") == "armv7l\n"
     assert runner.output(tree, "--", "stat", "-c", "%u %a", "/root") == "0 700\n"

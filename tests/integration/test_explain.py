@@ -11,6 +11,7 @@ import pytest
 
 from tests.capability import require
 from tests.conftest import OpenTerminal
+from tests.patience import WORK_S
 from tests.provocations import PROVOKED, PROVOKED_HANGS, REMEDIES, Provocation
 from tests.runs import Runner, write_program
 from xbuild.binary.arch import arch_named
@@ -64,7 +65,7 @@ def provoke(
     runner: Runner, tree: HostPath, provocation: Provocation, *options: str
 ) -> subprocess.CompletedProcess[str]:
     words = (*options, *provocation.options, tree, "--", provocation.shell, "-c")
-    return runner.run(*words, provocation.script, timeout_s=120.0)
+    return runner.run(*words, provocation.script, timeout_s=WORK_S)
 
 
 def explained(done: subprocess.CompletedProcess[str]) -> list[str]:

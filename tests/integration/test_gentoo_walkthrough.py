@@ -15,6 +15,7 @@ from tests.gentoo import PACKAGES, install_portage, lay_out
 from tests.installation import CHECKOUT
 from tests.loopback import Site
 from tests.openpgp import Signer
+from tests.patience import WORK_S
 from tests.release_mirrors import publish_stage3
 from tests.runs import Runner, write_program
 from xbuild.record import HostPath
@@ -70,7 +71,7 @@ def test_from_a_stage3_to_a_flashed_card(
             line = line.replace(printed, here)
         if line.startswith("xbuild create ~/pi"):
             line += f" {mirror}"
-        said[command] = done = type_line(root, home, line, cwd=home, timeout_s=600)
+        said[command] = done = type_line(root, home, line, cwd=home, timeout_s=WORK_S)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         if line.startswith("xbuild inspect ~/pi"):
             (make_conf,) = blocks(DOCUMENT, "sh")

@@ -16,6 +16,7 @@ import pytest
 from tests.capability import require
 from tests.disks import SIZE, checksum, small_system
 from tests.images import MIB, Part, make_image
+from tests.patience import WORK_S
 from tests.users import User
 from xbuild.record import HostPath
 
@@ -34,7 +35,7 @@ def xbuild(xbuild_for: Callable[[User | None], list[str]]) -> Xbuild:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=120,
+            timeout=WORK_S,
         )
 
     return run

@@ -18,6 +18,7 @@ import pytest
 from tests.capability import require
 from tests.images import MIB, Part, make_image
 from tests.installation import CHECKOUT
+from tests.patience import WORK_S
 from tests.users import User
 from xbuild.record import HostPath
 
@@ -69,7 +70,7 @@ def flash(
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=120,
+            timeout=WORK_S,
             cwd=CHECKOUT,
         )
 

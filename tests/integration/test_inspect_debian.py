@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import WORK_S
 from tests.trees import FOREIGN_ARCHITECTURES, TreeStore, tree_hash
 from tests.users import User
 from xbuild.record import HostPath
@@ -31,7 +32,7 @@ XbuildFor = Callable[[User | None], list[str]]
 
 def inspect(command: list[str], *arguments: str) -> dict[str, Any]:  # Any: JSON
     argv = [*command, "inspect", "--json", *arguments]
-    output = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout
+    output = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=WORK_S).stdout
     parsed: dict[str, Any] = json.loads(output)
     return parsed
 

@@ -17,6 +17,7 @@ from tests.crafted import Layout, merged_usr
 from tests.images import MIB, Spec, make_image
 from tests.installation import CHECKOUT
 from tests.integration.test_inspect import keys_of
+from tests.patience import WORK_S
 from tests.users import User
 from xbuild.record import HostPath
 
@@ -40,7 +41,7 @@ def inspect(xbuild_for: Callable[[User | None], list[str]]) -> Inspect:
         command = [*xbuild_for(user), "inspect", *arguments]
         if user is not None:
             return user.run(command, check=False)
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=WORK_S)
 
     return run
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.documented_json import check_document, check_event
 from tests.images import MIB, Part, make_image
+from tests.patience import WORK_S
 from tests.runs import Runner
 from xbuild.record import HostPath
 
@@ -41,7 +42,7 @@ def test_document_is_as_described(root: Runner, image: HostPath, what: str) -> N
     tree = root.tree("arm64")
     words = [word.replace("TREE", tree).replace("IMAGE", image) for word in COMMANDS[what]]
     with root.spawn("--name", f"json-{os.getpid()}", tree, "cat", stdin=-1) as other:
-        done = root.command(*words, timeout_s=120.0)
+        done = root.command(*words, timeout_s=WORK_S)
         assert other.stdin is not None
         other.stdin.close()
     assert done.returncode in (0, 1), done.stderr

@@ -47,9 +47,10 @@ def tree(place: HostPath) -> HostPath:
 def tools(tree: HostPath) -> dict[str, dict[str, Any]]:
     """What the set for the tree says of each of its programs, by path."""
     done = _native("prepare", tree)
-    require("mirror", "does not serve" not in done.stderr, done.stderr)
+    require("mirror", "mirror" not in done.stderr or done.returncode == 0, done.stderr)
     assert done.returncode == 0, done.stderr
-    (found,) = json.loads(_native("list", "--json").stdout)["sets"]
+    sets = json.loads(_native("list", "--json").stdout)["sets"]  # earlier ones may be kept as well
+    (found,) = (each for each in sets if done.stdout.startswith(each["digest"][:12]))
     return {tool["path"]: tool for tool in found["tools"]}
 
 

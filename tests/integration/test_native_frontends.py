@@ -15,6 +15,7 @@ import pytest
 
 from tests.native_trees import CACHE_HOME, CompilerTree, write_files
 from tests.networks import Network, await_listener, network_of
+from tests.patience import WORK_S
 from tests.runs import Runner, notes
 from xbuild.native.distcc import PORT
 from xbuild.record import HostPath, replace
@@ -161,7 +162,7 @@ def distribute(
         env=tree.environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=WORK_S,
         stdin=subprocess.DEVNULL,
     )
 

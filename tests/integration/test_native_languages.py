@@ -11,6 +11,7 @@ import pytest
 
 from tests.capability import require
 from tests.native_trees import SUITE, CompilerTree, write_files
+from tests.patience import WORK_S
 from tests.runs import Runner
 from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath
@@ -131,7 +132,7 @@ def test_go_builds_a_program_of_the_tree_s(tree: CompilerTree, work: HostPath) -
         " go build -o a a.go && ./a && GOARCH=riscv64 go build -o b a.go"
     )
     place = write_files(f"{work}/go", {"a.go": program})
-    done = tree.run(place, script, "--native", timeout_s=900.0)
+    done = tree.run(place, script, "--native", timeout_s=WORK_S)
     assert done.stdout == "arm64\narm64\n0.333\n", done.stderr
     machines = {name: Path(place, name).read_bytes()[18] for name in ("a", "b")}
     assert machines == {"a": 183, "b": 243}  # EM_AARCH64, EM_RISCV

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.test_create_tarball import create, write
+from tests.patience import WORK_S
 from tests.runs import Runner
 from tests.users import User
 from xbuild.record import HostPath
@@ -76,11 +77,11 @@ def test_there_and_back(
     assert create(runner, f"{place}/tree", source).returncode == 0
     make_hole = ["truncate", "-s", "3M", f"{place}/tree/var/holes"]
     assert runner.user.run(make_hole).returncode == 0
-    done = runner.command("pack", f"{place}/tree", f"{place}/one.tar.zst", timeout_s=300)
+    done = runner.command("pack", f"{place}/tree", f"{place}/one.tar.zst", timeout_s=WORK_S)
     assert done.returncode == 0, done.stderr
     assert create(runner, f"{place}/again", f"{place}/one.tar.zst").returncode == 0
     assert os.stat(f"{place}/again/var/holes").st_blocks == 0
-    runner.command("pack", f"{place}/again", f"{place}/two.tar.zst", timeout_s=300)
+    runner.command("pack", f"{place}/again", f"{place}/two.tar.zst", timeout_s=WORK_S)
     one, two = (Path(f"{place}/{name}.tar.zst").read_bytes() for name in ("one", "two"))
     assert one == two
     assert len(one) < 2 * MIB

@@ -17,6 +17,7 @@ from tests.packages import (
     write_pacman_sources,
     write_rpm_sources,
 )
+from tests.patience import WORK_S
 from tests.runs import Kind, Runner
 from tests.trees import tree_hash
 from tests.users import User
@@ -31,7 +32,6 @@ APT = ("apt", "dpkg", "init-system-helpers", "systemd-sysv", "passwd", "adduser"
 RPM = ("dnf", "zypper", "rpm", "createrepo-c", "python3", "ca-certificates", "passwd")
 PACMAN = ("pacman-package-manager", "makepkg", "libarchive-tools", "passwd")
 KINDS: tuple[Kind, ...] = ("root", "range")
-TIMEOUT_S = 300.0
 
 APT_SCRIPT = """
 echo 'deb [trusted=yes] file:/mnt ./' >/etc/apt/sources.list.d/own.list
@@ -115,7 +115,7 @@ def _lines(runner: Runner, tree: HostPath, shown: HostPath, script: str) -> list
     words = ("--bind", f"{shown}:/mnt", "--setenv", "DEBIAN_FRONTEND=noninteractive")
     environment = ("--setenv", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     said = runner.output(
-        *words, *environment, tree, "sh", "-ec", script, timeout_s=TIMEOUT_S
+        *words, *environment, tree, "sh", "-ec", script, timeout_s=WORK_S
     ).splitlines()
     assert said.index("owned by svc, mode 640") < said.index("version 2.0") < said.index("gone")
     return said[said.index("gone") + 1 :]

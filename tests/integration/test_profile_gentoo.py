@@ -15,6 +15,7 @@ from tests.capability import require
 from tests.gentoo import CHOST, MAKE_CONF, PACKAGES, PROFILE, install_portage, lay_out
 from tests.groups import limited_group
 from tests.loopback import served
+from tests.patience import WORK_S
 from tests.runs import Kind, Runner, notes, write_program
 from xbuild.plan.limiting import read_hierarchies
 from xbuild.record import HostPath
@@ -30,7 +31,6 @@ FETCH = (
     "FETCHCOMMAND_HTTP=python3 -c 'import sys, urllib.request as r; r.urlretrieve(*sys.argv[1:])'"
     " ${URI} ${DISTDIR}/${FILE}"
 )
-TIMEOUT_S = 600.0
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_emerge(
     done = runner.run(
         *("--profile", "gentoo", tree, "sh", "-ec", script),
         env=runner.user.environment(XDG_CACHE_HOME=cache),
-        timeout_s=TIMEOUT_S,
+        timeout_s=WORK_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     builder = "root" if kind == "plain" else "portage"
@@ -142,7 +142,7 @@ def _emerge(runner: Runner, tree: HostPath, cache: str, how: str, *options: str)
     return runner.output(
         *("--profile", "gentoo", *options, tree, "sh", "-ec", script),
         env=runner.user.environment(XDG_CACHE_HOME=cache),
-        timeout_s=TIMEOUT_S,
+        timeout_s=WORK_S,
     )
 
 

@@ -20,6 +20,7 @@ from tests.fuse import fuse_user
 from tests.images import MIB, Part, make_image
 from tests.installation import CHECKOUT
 from tests.packages import take_for_configured, write_apt_repository
+from tests.patience import WORK_S
 from tests.runs import Runner, notes, write_program
 from tests.trees import TreeStore
 from xbuild.cli.merge import load_profile
@@ -114,7 +115,7 @@ def test_packages_are_installed_and_no_service_is_started(
     write_apt_repository(repository)
     script = "dpkg -i /mnt/svc_1.0_all.deb; id -un svc; ls /srv"
     words = ("--profile", "image", "--bind", f"{repository}:/mnt")
-    done = root.run(*words, image, "sh", "-ec", script, timeout_s=120.0)
+    done = root.run(*words, image, "sh", "-ec", script, timeout_s=WORK_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3:] == ["svc", "svc", "svc.log"]
     assert_free(image)
@@ -137,7 +138,7 @@ def test_no_script_of_a_service_is_run(
     write_program(f"{tree}/etc/apt/sources.list.d/own.list", source, 0o644)
     words = ("--setenv", f"SVC_ACTIONS={ACTIONS}", "--bind", f"{repository}:/mnt")
     by_dpkg = "dpkg -i /mnt/svc_1.0_all.deb; cat /srv/svc.started || true"
-    done = root.run(*words, "-x", tree, "sh", "-ec", by_dpkg, timeout_s=240.0)
+    done = root.run(*words, "-x", tree, "sh", "-ec", by_dpkg, timeout_s=WORK_S)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "service force-reload")
 
     covered = ("--profile", "image", *words)
@@ -145,7 +146,7 @@ def test_no_script_of_a_service_is_run(
         "bash -lec 'apt-get -q update; apt-get -q -y install svc'; cat /srv/svc.started || true"
     )
     for script in (by_dpkg, by_apt):
-        done = root.run(*covered, "-x", tree, "sh", "-ec", script, timeout_s=240.0)
+        done = root.run(*covered, "-x", tree, "sh", "-ec", script, timeout_s=WORK_S)
         assert (done.returncode, "svc.started: No such file" in done.stderr) == (0, True), (
             done.stderr
         )
@@ -203,7 +204,7 @@ def test_without_root(ranged: Runner, image: HostPath, reachable_directory: Host
     place = HostPath(f"{reachable_directory}/pi-{os.getpid()}.img")
     shutil.move(image, place)
     os.chown(place, ranged.user.uid, ranged.user.gid)
-    done = user.run("--profile", "image", place, "cat", "/etc/ld.so.preload", timeout_s=120.0)
+    done = user.run("--profile", "image", place, "cat", "/etc/ld.so.preload", timeout_s=WORK_S)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert f"nothing holds {place}" in notes(done)
     os.remove(place)
@@ -233,7 +234,7 @@ def test_walkthrough(root: Runner, image: HostPath, tmp_path: Path) -> None:
             bound = "run --bind ~/files:/mnt --profile image pi.img"
             line = line.replace("run --profile image pi.img", bound)
             line = f"{line.partition('#')[0]} <<'END'\n{typed}END"
-        done = type_line(root, home, line, cwd=home, timeout_s=300)
+        done = type_line(root, home, line, cwd=home, timeout_s=WORK_S)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         if "--profile" in line:
             assert notes(done)[-1] == f"nothing holds {home}/pi.img"

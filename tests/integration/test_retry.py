@@ -10,6 +10,7 @@ import pytest
 
 from tests.capability import require
 from tests.interpreters import Versions
+from tests.patience import WORK_S
 from tests.runs import Runner, notes
 from xbuild.record import HostPath
 
@@ -37,7 +38,7 @@ def counted(root: Runner) -> Iterator[tuple[str, Callable[[], int]]]:
 
 def retry(runner: Runner, script: str, *options: str) -> subprocess.CompletedProcess[str]:
     words = ("--retry", *options, runner.tree("arm64"), "--", "sh", "-c", script)
-    return runner.run(*words, timeout_s=120.0)
+    return runner.run(*words, timeout_s=WORK_S)
 
 
 def rungs(done: subprocess.CompletedProcess[str]) -> list[str]:

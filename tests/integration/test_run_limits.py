@@ -15,7 +15,7 @@ from tests import leftovers
 from tests.capability import require
 from tests.groups import delegated_group
 from tests.installation import CHECKOUT
-from tests.patience import wait_for
+from tests.patience import WORK_S, wait_for
 from tests.runs import Runner, notes
 from xbuild.plan.limiting import read_hierarchies
 
@@ -74,7 +74,7 @@ def test_memory(limited: Runner) -> None:
 
 def test_fork_bomb(limited: Runner) -> None:
     """It runs into the limit, and ends with its container."""
-    done = limited.run("--pids", "60", limited.tree("arm64"), "sh", "-c", _BOMB, timeout_s=120)
+    done = limited.run("--pids", "60", limited.tree("arm64"), "sh", "-c", _BOMB, timeout_s=WORK_S)
     assert any("the limit on processes was reached" in note for note in notes(done))
 
 

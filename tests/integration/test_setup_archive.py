@@ -15,6 +15,7 @@ import pytest
 from tests.apt_archive import publish
 from tests.loopback import Site, served
 from tests.openpgp import Signer, signer
+from tests.patience import WORK_S
 from tests.runs import Runner
 from xbuild.binary.arch import arch_named, host_arch
 from xbuild.emulation.interpreters import find_interpreter
@@ -84,7 +85,7 @@ class Archive:
             text=True,
             cwd="/",
             env={**environment, "SOURCE": source, "SMALL": small},
-            timeout=180,
+            timeout=WORK_S,
             check=False,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.interpreters import WITHOUT_QEMU, Versions
+from tests.patience import WORK_S
 from tests.runs import Runner
 from tests.users import User
 
@@ -99,7 +100,7 @@ def test_known_faults_are_listed(qemu_versions: Versions) -> None:
 
 
 def test_suite_that_nobody_has_is_explained(ranged: Runner) -> None:
-    done = ranged.command("setup", "--suite", "no-such-suite", "arm64", timeout_s=180.0)
+    done = ranged.command("setup", "--suite", "no-such-suite", "arm64", timeout_s=WORK_S)
     assert done.returncode == 125
     assert "no-such-suite" in done.stderr
 
