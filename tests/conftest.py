@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pexpect
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import capability, host_state, installation, leftovers, shares, users
 from tests.patience import PATIENCE_S
@@ -30,6 +31,15 @@ def pytest_configure() -> None:
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _use_same_examples_each_time()
+
+
+def _use_same_examples_each_time() -> None:
+    """Have hypothesis judge the code, and neither its luck nor what else the machine has to do."""
+    settings.register_profile(
+        "xbuild", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("xbuild")
 
 
 class OpenTerminal(Protocol):

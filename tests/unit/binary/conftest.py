@@ -6,13 +6,8 @@ import struct
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import settings
 
 from xbuild.binary.elf import ET_EXEC
-
-# No deadline for one example: other work on the machine would fail a test that is right.
-settings.register_profile("xbuild", deadline=None)
-settings.load_profile("xbuild")
 
 Chunk = tuple[int, bytes]  # p_type or sh_type, and what it holds
 ElfMaker = Callable[..., bytes]
