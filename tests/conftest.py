@@ -15,7 +15,7 @@ import pexpect
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import capability, host_state, installation, leftovers, shares, users
+from tests import capability, host_state, installation, leftovers, overtime, shares, users
 from tests.patience import PATIENCE_S
 from tests.trees import TreeStore
 from tests.users import User
@@ -242,6 +242,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     shares.run_shares(session, shares.Queue(queue, session.items))
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    """Have nothing that a test needs take for ever."""
+    with overtime.limited():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Have no test take for ever."""
+    with overtime.limited():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterable
 
 from tests.patience import wait_for
 
@@ -68,10 +69,15 @@ def left_since(before: dict[int, str]) -> dict[int, str]:
 
 def end(processes: dict[int, str]) -> None:
     """Kill leftovers, so that the next test starts clean."""
+    kill(processes)
+    _reap()
+
+
+def kill(processes: Iterable[int]) -> None:
+    """Kill processes by their pids, those that are gone already aside."""
     for pid in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    _reap()
 
 
 def _reap() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests import capability, host_state, leftovers
+from tests import capability, host_state, leftovers, overtime
 from tests.conftest import OpenTerminal
 from tests.installation import CHECKOUT
 from tests.patience import await_lock, wait_for
@@ -37,6 +38,20 @@ def test_orphan_in_a_session_of_its_own_is_found() -> None:
 
 
 @pytest.mark.usefixtures("short_grace")
+@overtime.limited(99.0)
+def hang() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 1000 & wait"]) as process:
+        leftovers.await_program("sleep", "1000")
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        process.wait()
+
+
+def test_what_hangs_is_ended_when_its_time_is_up() -> None:
+    """With all that the test waits for, or its ``with`` would."""
+    with pytest.raises(overtime.Overtime, match=r"after 99 s, .*sleep 1000"):
+        hang()
+
+
 def test_changed_device_node_is_found(own_places: tuple[str, ...]) -> None:
     before = host_state.observe(own_places)
     earlier = replace(before, nodes={**before.nodes, "null": "crw--w---- 0:5 0x103"})
