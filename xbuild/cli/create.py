@@ -11,13 +11,13 @@ from typing import Literal
 
 import click
 
-from xbuild.cli.interruption import Interrupted, signals_raised
+from xbuild.cli.interruption import Interrupted, signals_raised, tell_interrupted
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
 from xbuild.cli.settings import read_seconds, settings_beside
 from xbuild.cli.sizes import SizeType, size_in_words
 from xbuild.cli.stages import Stages
-from xbuild.errors import EXIT_SIGNAL_BASE, NotARootfs, SourceError, UsageError, XbuildError
+from xbuild.errors import NotARootfs, SourceError, UsageError, XbuildError
 from xbuild.image.build import LAYOUTS, Design, Layout, build_image
 from xbuild.image.recognise import is_image
 from xbuild.record import HostPath, Record, replace
@@ -135,8 +135,7 @@ def command(
         with signals_raised():
             made = _make(order)
     except Interrupted as stop:
-        note(f"interrupted: {place} is not made, and nothing of it is left")
-        return EXIT_SIGNAL_BASE + stop.number
+        return tell_interrupted(place, stop)
     _tell(place, made)
     return 0
 
@@ -221,7 +220,8 @@ def _settings_beside(target: HostPath, made: Made) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.unlink(path)
+        if not os.path.lexists(target):  # interrupted when it had its name, it is whole
+            os.unlink(path)
         raise
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from xbuild.cli.output import note
+from xbuild.errors import EXIT_SIGNAL_BASE
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,3 +35,12 @@ def signals_raised() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def tell_interrupted(place: str, stop: Interrupted) -> int:
+    """Say what became of ``place``, which appears whole or not at all; return the exit status."""
+    if os.path.lexists(place):
+        note(f"interrupted at the very end: {place} is made, and whole")
+    else:
+        note(f"interrupted: {place} is not made, and nothing of it is left")
+    return EXIT_SIGNAL_BASE + stop.number

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from xbuild.cli.interruption import Interrupted, signals_raised, tell_interrupted
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
 from xbuild.cli.sizes import size_in_words
@@ -31,10 +32,13 @@ def command(tree: str, output: str) -> int:
     source = HostPath(os.path.realpath(on_host(tree)))
     target = HostPath(os.path.realpath(on_host(output)))
     identities = identities_of(source)
-    with place_beside(target, None) as beside:
-        made = HostPath(f"{beside}/archive")
-        notes = pack_tree(source, made, compression_for(output), identities, name=target)
-        settle(made, target)
+    try:
+        with signals_raised(), place_beside(target, None) as beside:
+            made = HostPath(f"{beside}/archive")
+            notes = pack_tree(source, made, compression_for(output), identities, name=target)
+            settle(made, target)
+    except Interrupted as stop:
+        return tell_interrupted(target, stop)
     for text in notes:
         note(text)
     click.echo(visible(f"{target}: {size_in_words(os.path.getsize(target))}"))

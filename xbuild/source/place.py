@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from xbuild.plan.steps import IdMap
 
 _RENAME_NOREPLACE = 1  # linux/fs.h
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SUFFIX = ".xbuild-create"
 
 
@@ -38,16 +40,27 @@ def place_beside(target: HostPath, outer: IdMap | None) -> Iterator[HostPath]:
     place = HostPath(f"{parent}/.{name}{_SUFFIX}")
     try:
         with _locked(place, target):
-            _empty(place, outer)
             try:
+                _empty(place, outer)
                 yield place
             finally:
-                _empty(place, outer)
-                os.rmdir(place)
+                with _ends_held_back():
+                    _empty(place, outer)
+                    os.rmdir(place)
     except OSError as error:
         if error.filename != place:
             raise
         raise _cannot_make(target, error.strerror or "") from error
+
+
+@contextmanager
+def _ends_held_back() -> Iterator[None]:
+    """Let signals that end this process wait: clearing a tree away takes seconds."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def settle(made: HostPath, target: HostPath) -> None:
