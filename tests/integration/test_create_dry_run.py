@@ -140,6 +140,7 @@ def test_whose_files_they_are(
         ("tree", "b.tar", "No such file: "),
         ("tree", "http://server.example/b.tar", "over plain http, anybody in between"),
         ("tree", "alpine:3.20", "no keyring was named"),
+        ("tree", "docker.example/image", "image of a registry is docker://docker.example/image"),
     ],
 )
 def test_what_would_be_refused(target: str, source: str, words: str, planner: Planner) -> None:

@@ -280,5 +280,8 @@ def test_an_image_that_is_too_small(single: Runner, new_place: NewPlace) -> None
     assert "does not fit into 48 MiB" in done.stderr
     assert "--size" in done.stderr
     assert os.listdir(place) == ["a.tar"]
+    done = create(single, f"{place}/card.img", source, "--size", "8", "--layout", "rpi")
+    assert done.returncode == 125
+    assert "No tree fits into an image of 8 bytes" in done.stderr
     done = create(single, f"{place}/out.tar", source, "--size", "48M")
     assert (done.returncode, "--size and --layout are for images" in done.stderr) == (2, True)

@@ -18,7 +18,7 @@ from xbuild.cli.settings import read_seconds, settings_beside
 from xbuild.cli.sizes import SizeType, size_in_words
 from xbuild.cli.stages import Stages
 from xbuild.errors import NotARootfs, SourceError, UsageError, XbuildError
-from xbuild.image.build import LAYOUTS, Design, Layout, build_image
+from xbuild.image.build import LAYOUTS, Design, Layout, build_image, require_size
 from xbuild.image.recognise import is_image
 from xbuild.record import HostPath, Record, replace
 from xbuild.sandbox.mapping import identities_of_new_tree
@@ -128,6 +128,7 @@ def command(
     place = HostPath(os.path.realpath(on_host(target)))
     form = form_of(place, has_image_options=size is not None or layout is not None)
     order = _Order(source, place, form, size_limit, layout or LAYOUTS[0], size)
+    require_size(order.layout, size)
     if dry_run:
         _show_plan(order)
         return 0

@@ -71,7 +71,7 @@ def build_image(
     That is: /etc/fstab, if it says nothing, and with ``rpi`` what is in /boot/firmware goes to the
     boot partition. Raises ImageError where it does not fit, HostUnable where a program lacks.
     """
-    boot = _BOOT if design.layout == "rpi" else 0
+    boot = _boot_size(design.layout)
     content, count = _measure(tree, identities.outer)
     needed = _FIRST + boot + _needed(content, count) + _TAIL
     size = design.size or _rounded(needed + _SLACK)
@@ -94,6 +94,21 @@ def build_image(
         _make_firmware(work, firmware)
     work.run(_mkfs(tree, root, identities.outer))
     return notes
+
+
+def require_size(layout: Layout, size: int | None) -> None:
+    """Raise ImageError for an image that no tree fits into, whichever it is going to be."""
+    least = _FIRST + _boot_size(layout) + _LEAST + _TAIL
+    if size is not None and size < least:
+        raise ImageError(
+            f"No tree fits into an image of {size} bytes: the layout {layout} takes"
+            f" {least // MIB} MiB without one",
+            "sizes have units: --size 8G",
+        )
+
+
+def _boot_size(layout: Layout) -> int:
+    return _BOOT if layout == "rpi" else 0
 
 
 def _require_room(output: HostPath, content: int) -> None:

@@ -14,9 +14,16 @@ from xbuild.binary.arch import arch_named, host_arch, plain_name
 from xbuild.errors import UsageError
 from xbuild.record import HostPath, Record
 from xbuild.source import alpine, stage3
+from xbuild.source.misnamed import (
+    no_such_archive,
+    refuse_additions,
+    unknown_source,
+    unknown_suite,
+)
 from xbuild.source.oci_layout import Platform, platform_of
 
 VARIANTS = ("minbase", "essential", "apt", "important", "standard", "buildd")  # mmdebstrap(1)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 _SUITE_NAME = re.compile(r"[a-z][a-z0-9.-]*")
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:=~-]*(/[a-z0-9-]+)?")
 _ARCHIVE_ENDINGS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
@@ -144,9 +151,10 @@ def parse_source(text: str, options: Options) -> Source:
         return parse(rest, _Taken(text, options))
     if text.startswith(("https://", "http://")):
         return _url(text, _Taken(text, options))
-    if is_archive_name(text) or "/" in text or os.path.exists(text):
+    is_url = _URL.match(text) is not None
+    if not is_url and (is_archive_name(text) or "/" in text or os.path.exists(text)):
         return _tarball(text, _Taken(text, options))
-    raise UsageError(f"Unknown source {text!r}", f"known are {', '.join(FORMS)}")
+    raise unknown_source(text, _KINDS, FORMS)
 
 
 def is_archive_name(name: str) -> bool:
@@ -207,7 +215,10 @@ def _tarball(path: str, taken: _Taken) -> TarballFile:
         raise UsageError(
             f"{path} is no regular file", "an archive is read twice: write it to a file first"
         )
-    return TarballFile(HostPath(os.path.abspath(path)), parse_sha256(digest))
+    sha256 = parse_sha256(digest)
+    if not os.path.lexists(path):
+        raise no_such_archive(path, os.path.abspath(path))
+    return TarballFile(HostPath(os.path.abspath(path)), sha256)
 
 
 def _url(url: str, taken: _Taken) -> TarballUrl:
@@ -235,9 +246,9 @@ def _suite_of(distribution: Literal["debian", "ubuntu"]) -> Callable[[str, _Take
 
 
 def _check_suite(suite: Suite) -> None:
+    refuse_additions(suite.distribution, suite.suite)
     if not _SUITE_NAME.fullmatch(suite.suite):
-        example = {"debian": "bookworm", "ubuntu": "noble"}[suite.distribution]
-        raise UsageError(f"{suite.suite!r} is no suite", f"such as {suite.distribution}:{example}")
+        raise unknown_suite(suite.distribution, suite.suite)
     if suite.variant not in VARIANTS:
         raise UsageError(f"Unknown variant {suite.variant!r}", f"known are {', '.join(VARIANTS)}")
     for name in suite.include:
@@ -266,6 +277,8 @@ def _registry(reference: str, taken: _Taken) -> OciRegistry:
 def _oci_archive(text: str, taken: _Taken) -> OciArchive:
     found = OciArchive(*_path_and_tag(text), taken.platform())
     taken.finish()
+    if not os.path.lexists(found.path):
+        raise no_such_archive("", found.path)
     return found
 
 
