@@ -269,6 +269,9 @@ def test_tarball_of_a_url(buyer: Buyer, site: Site) -> None:
     environment = buyer.runner.user.environment(XDG_CACHE_HOME=f"{buyer.place}/cache")
     done = buyer.runner.user.run([*words, "0" * 64], env=environment)
     buyer.assert_refused(done, "its sha256 is")
+    site.files["/page.tar.gz"] = b"<html>log in</html>"
+    done = buyer.runner.user.run([*words[:-2], f"{site.url}/page.tar.gz"], env=environment)
+    buyer.assert_refused(done, f"{site.url}/page.tar.gz is a text file, not an archive")
     digest = hashlib.sha256(MINIROOTFS_OF_IT).hexdigest()
     done = buyer.runner.user.run([*words, digest], env=environment)
     assert done.returncode == 0, done.stderr

@@ -216,9 +216,9 @@ def dict_of(layout: Layout) -> dict[str, bytes]:
         (SMALL[:700], "cut off"),
         (gzip.compress(SMALL)[:60] + bytes(40) + gzip.compress(SMALL)[100:], "damaged"),
         (SMALL[:1024] + b"x" * 512 + SMALL[1536:], "damaged"),
-        (b"#!/bin/sh\necho\n", "not an archive"),
+        (b"#!/bin/sh\necho\n", "not an archive of a tree\nhint: name a tar archive itself"),
         (b"", "not an archive"),
-        (None, "No such file"),
+        (None, "a.tar\nhint: other sources begin with their kind"),
     ],
     ids=["cut gzip", "cut", "garbled gzip", "garbled", "a script", "empty", "missing"],
 )
@@ -352,8 +352,11 @@ def test_a_target_that_is_a_mount_point(root: Runner, new_place: NewPlace) -> No
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        ("debain:bookworm", (), "Unknown source 'debain:bookworm'"),
+        ("debain:bookworm", (), "'debain:bookworm'\nhint: did you mean debian:bookworm?"),
+        ("Debian:sid", (), "did you mean debian:sid?"),
         ("tree", (), "Unknown source 'tree'"),
+        ("file:///a.tar", (), "https:// and http:// are known"),
+        ("debian:sid-backports", (), "but what is added to one\nhint: --from debian:sid; "),
         ("rootfs:FULL", (), "Unknown source 'rootfs:FULL'"),
         ("/usr", (), "/usr is a directory\nhint: xbuild pack makes an archive"),
         ("./a.tar", ("--arch", "arm64"), "--arch does not go with ./a.tar"),

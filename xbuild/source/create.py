@@ -11,7 +11,7 @@ from xbuild.record import HostPath, Record, assert_never
 from xbuild.source import unpack
 from xbuild.source.alpine import fetched_minirootfs
 from xbuild.source.bootstrap import bootstrap
-from xbuild.source.download import Patience, Wanted, downloaded
+from xbuild.source.download import Patience, Wanted, downloaded, file_name
 from xbuild.source.empty import fetch_busybox, make_empty_tree
 from xbuild.source.kinds import (
     EmptyRootfs,
@@ -71,7 +71,7 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
             with downloaded(
                 Wanted(url, sha256 or ""), patience=Patience(stall_s), progress=work.progress
             ) as found:
-                made = unpack_to(found.path, tree, work, found.name)
+                made = unpack_to(found.path, tree, work, found.url)
         case Suite():
             require_range(source, work.identities)
             made = Made(bootstrap(source, HostPath(os.path.dirname(tree)), work.progress))
@@ -81,7 +81,7 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
             with fetched_stage3(
                 variant, mirror, keyring, patience=Patience(stall_s), progress=work.progress
             ) as found:
-                made = unpack_to(found.path, tree, work, found.name)
+                made = unpack_to(found.path, tree, work, found.url)
         case Minirootfs(branch, architecture, mirror, signers, sha256, stall_s):
             with fetched_minirootfs(
                 branch,
@@ -92,7 +92,7 @@ def make_tree(source: Source, tree: HostPath, work: Work) -> Made:
                 patience=Patience(stall_s),
                 progress=work.progress,
             ) as found:
-                made = unpack_to(found.path, tree, work, found.name)
+                made = unpack_to(found.path, tree, work, found.url)
         case EmptyRootfs(architecture):
             busybox = fetch_busybox(architecture, work.progress)
             _make_directory(tree)
@@ -123,19 +123,19 @@ def require_range(source: Suite, identities: Identities) -> None:
         )
 
 
-def unpack_to(archive: HostPath, tree: HostPath, work: Work, name: str = "") -> Made:
+def unpack_to(archive: HostPath, tree: HostPath, work: Work, url: str = "") -> Made:
     """Make ``tree`` what a tar archive has, which was verified as far as it is to be.
 
-    ``name`` is what it is called, where its path says nothing to people.
+    ``url`` is where it is from, if it is one of the cache, whose path says nothing to people.
     """
     _make_directory(tree)
-    text = f"unpacking {name or os.path.basename(archive)}"
+    text = f"unpacking {file_name(url) if url else os.path.basename(archive)}"
 
     def report(done: int, total: int) -> None:
         work.progress(text, done / total if total else None)
 
     unpacked = unpack.unpack_archive(
-        archive, tree, work.identities, size_limit=work.size_limit, progress=report
+        archive, tree, work.identities, size_limit=work.size_limit, label=url, progress=report
     )
     return Made((*unpacked.complaints, *_lacks(work, unpacked.left_out)))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from xbuild.errors import SourceError, UnsafeArchive
+from xbuild.errors import SourceError, UnknownFormat, UnsafeArchive
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.sandbox import room
 from xbuild.sandbox.confined import ConfinedProgram, Ended, Place
@@ -30,6 +30,7 @@ _LOOK_EVERY = 16 << 20  # bytes, after which the room that is left is looked at
 _CHUNK = 1 << 20
 _TREE = GuestPath("/tree")
 NODES = (tarfile.CHRTYPE, tarfile.BLKTYPE)
+_NO_ARCHIVE = "name a tar archive itself; a server may have sent a page about it"
 _NO_NEWS = ("Exiting with failure status", "Removing leading")
 
 Progress = Callable[[int, int], None]
@@ -72,9 +73,10 @@ def unpack_archive(
     *,
     size_limit: int = SIZE_LIMIT,
     keeps_owners: bool = True,
+    label: str = "",
     progress: Progress | None = None,
 ) -> Unpacked:
-    """Unpack to the empty directory ``tree``, with these ids.
+    """Unpack to the empty directory ``tree``, with these ids; ``label`` is what people call it.
 
     Owners, modes, times, extended attributes, ACLs and holes are the archive's; without a range of
     ids, or without ``keeps_owners``, all is the caller's. Raises UnsafeArchive, DamagedArchive,
@@ -83,18 +85,19 @@ def unpack_archive(
     reading, writing = os.pipe()
     try:
         with (
-            _CopiedStream(archive) as stream,
+            _CopiedStream(archive, label) as stream,
             ConfinedProgram(
                 _tar(keeps_owners=keeps_owners and identities.kind != "single"),
                 (Place(tree, _TREE, writable=True),),
                 identities.outer,
-                purpose=f"unpack {archive}",
+                purpose=f"unpack {label or archive}",
                 stdin=reading,
             ) as program,
         ):
             os.close(reading)
             reading = -1
-            vetting = Vetting(archive, tree, size_limit, keeps_nodes=_may_make_nodes(identities))
+            keeps_nodes = _may_make_nodes(identities)
+            vetting = Vetting(archive, tree, size_limit, keeps_nodes=keeps_nodes, label=label)
             with suppress(BrokenPipeError):  # tar gave up, and says why
                 vetting.pour(stream, writing, progress)
             os.close(writing)
@@ -104,7 +107,7 @@ def unpack_archive(
         for fd in (reading, writing):
             if fd >= 0:
                 os.close(fd)
-    return _result(archive, vetting, ended)
+    return _result(label or archive, vetting, ended)
 
 
 def _may_make_nodes(identities: Identities) -> bool:
@@ -120,7 +123,7 @@ def _tar(*, keeps_owners: bool) -> tuple[str, ...]:
     )
 
 
-def _result(archive: HostPath, vetting: Vetting, ended: Ended) -> Unpacked:
+def _result(archive: str, vetting: Vetting, ended: Ended) -> Unpacked:
     lines = [line.removeprefix("tar: ") for line in ended.said.splitlines() if line.strip()]
     told = tuple(line for line in lines if not line.startswith(_NO_NEWS))
     if ended.status:
@@ -133,8 +136,8 @@ def _result(archive: HostPath, vetting: Vetting, ended: Ended) -> Unpacked:
 class _CopiedStream(ForwardStream):
     """Keeps what is read, for it to be passed on once it is known what it is."""
 
-    def __init__(self, path: HostPath) -> None:
-        super().__init__(path)
+    def __init__(self, path: HostPath, label: str) -> None:
+        super().__init__(path, label)
         self._kept: list[bytes] = []
 
     def read(self, size: int = -1) -> bytes:
@@ -153,9 +156,16 @@ class Vetting:
     """Looks at each member before it is passed on."""
 
     def __init__(
-        self, archive: HostPath, tree: HostPath, size_limit: int, *, keeps_nodes: bool = True
+        self,
+        archive: HostPath,
+        tree: HostPath,
+        size_limit: int,
+        *,
+        keeps_nodes: bool = True,
+        label: str = "",
     ) -> None:
         self._archive = archive
+        self._label = label or archive
         self._tree = tree
         self._size_limit = size_limit
         self._keeps_nodes = keeps_nodes
@@ -167,7 +177,10 @@ class Vetting:
 
     def pour(self, stream: _CopiedStream, sink: int, progress: Progress | None) -> None:
         """Pass the members on to tar."""
-        refuse_other_content(stream)
+        try:
+            refuse_other_content(stream)
+        except UnknownFormat as error:
+            raise UnknownFormat(error.message, _NO_ARCHIVE) from error
         total = os.path.getsize(self._archive)
         for member, end in read_members(stream):
             self.judge(member, end - stream.tell())
@@ -194,7 +207,7 @@ class Vetting:
         for name in names:
             if ".." in name.split("/"):
                 raise UnsafeArchive(
-                    f"{self._archive} is not safe to unpack: {name!r} in it leads out of the tree",
+                    f"{self._label} is not safe to unpack: {name!r} in it leads out of the tree",
                     "it is not what it says; get the tree from where you can trust",
                 )
         self.members += 1
@@ -216,12 +229,12 @@ class Vetting:
         if not room.has_room(self._tree, wanted):
             least = (room.RESERVE + wanted) >> 20
             raise SourceError(
-                f"Cannot unpack {self._archive}: less than {least} MiB are left at its target",
+                f"Cannot unpack {self._label}: less than {least} MiB are left at its target",
                 room.MORE_ROOM,
             )
 
     def _beyond(self, what: str, hint: str) -> UnsafeArchive:
-        return UnsafeArchive(f"{self._archive} {what}", hint)
+        return UnsafeArchive(f"{self._label} {what}", hint)
 
     def _is_left_out(self, member: tarfile.TarInfo) -> bool:
         if self._keeps_nodes:

@@ -38,7 +38,7 @@ def refuse_other_content(stream: ForwardStream) -> None:
     if not is_tar(header) and header[:BLOCK] != bytes(BLOCK):
         name, hint = looks_like(header)
         packed = f"compressed with {stream.compression}, " if stream.compression else ""
-        raise UnknownFormat(f"{stream.path} is {name}, {packed}not an archive of a tree", hint)
+        raise UnknownFormat(f"{stream.label} is {name}, {packed}not an archive of a tree", hint)
 
 
 def read_members(stream: ForwardStream) -> Iterator[tuple[tarfile.TarInfo, int]]:
@@ -63,7 +63,7 @@ def read_members(stream: ForwardStream) -> Iterator[tuple[tarfile.TarInfo, int]]
                 archive.pax_headers.clear()  # type: ignore[attr-defined]
     # tarfile lets some of what it parses raise as it is: numbers, nested headers.
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-        raise DamagedArchive(f"{stream.path} is damaged: {error}") from error
+        raise DamagedArchive(f"{stream.label} is damaged: {error}") from error
     _refuse_early_end(stream)
 
 
@@ -73,6 +73,6 @@ def _refuse_early_end(stream: ForwardStream) -> None:
         raise stream.cut_off()
     if stream.last_read.strip(b"\0"):
         raise DamagedArchive(
-            f"{stream.path} is damaged: no header at byte {stream.tell() - BLOCK}",
+            f"{stream.label} is damaged: no header at byte {stream.tell() - BLOCK}",
             "fetch or pack it again",
         )

@@ -69,9 +69,12 @@ class ForwardStream:
     ``read`` returns less than was asked for only at the end. Damage raises DamagedArchive.
     """
 
-    def __init__(self, path: HostPath) -> None:
-        """Open ``path``, decompressing it if its content is compressed. Raises TargetError."""
-        self.path = path
+    def __init__(self, path: HostPath, label: str = "") -> None:
+        """Open ``path``, decompressing it if its content is compressed. Raises TargetError.
+
+        ``label`` is what people call it, where its path says nothing to them.
+        """
+        self.label = label or path
         self.last_read = b""
         self._position = 0
         self._allowed = 0
@@ -82,7 +85,7 @@ class ForwardStream:
             self._file.seek(0)
             self._length = os.fstat(self._file.fileno()).st_size
         except OSError as error:
-            raise target_error(path, error) from error
+            raise target_error(self.label, error) from error
         self._source, self._damage = _decompressed(self._file, self.compression)
 
     def __enter__(self) -> Self:
@@ -119,7 +122,9 @@ class ForwardStream:
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes. Raises DamagedArchive beyond what allow() granted."""
         if not 0 <= size <= self._allowed:
-            raise DamagedArchive(f"{self.path} is damaged: one of its headers is {size} bytes long")
+            raise DamagedArchive(
+                f"{self.label} is damaged: one of its headers is {size} bytes long"
+            )
         self._allowed -= size
         self.last_read = self._pull(size)
         self._position += len(self.last_read)
@@ -128,7 +133,7 @@ class ForwardStream:
     def seek(self, position: int) -> None:
         """Pass on to ``position``, which must not be behind. Raises DamagedArchive."""
         if position < self._position:
-            raise DamagedArchive(f"{self.path} is damaged: it leads back to byte {position}")
+            raise DamagedArchive(f"{self.label} is damaged: it leads back to byte {position}")
         if self.compression is None and position > self._position:
             self._skip_in_file(position)
         while self._position < position:
@@ -146,7 +151,7 @@ class ForwardStream:
     def cut_off(self) -> DamagedArchive:
         """Return the error for an archive that ends too early."""
         return DamagedArchive(
-            f"{self.path} is cut off after {self._position} bytes of its content",
+            f"{self.label} is cut off after {self._position} bytes of its content",
             "fetch or pack it again",
         )
 
@@ -177,10 +182,11 @@ class ForwardStream:
             raise self.cut_off() from error
         except self._damage as error:
             raise DamagedArchive(
-                f"{self.path} is damaged: {self.compression} says {error}", "fetch or pack it again"
+                f"{self.label} is damaged: {self.compression} says {error}",
+                "fetch or pack it again",
             ) from error
         except OSError as error:
-            raise target_error(self.path, error) from error
+            raise target_error(self.label, error) from error
 
 
 class _Frames:
