@@ -36,12 +36,13 @@ def test_a_configured_tree(ranged: Runner, new_place: NewPlace, tree_store: obje
         dpkg-query -W -f '${Package} ${db:Status-Status}\\n' | grep -vc ' installed$'
         dpkg-query -W -f '${Package}\\n' less
         ls /etc/apt/apt.conf.d
+        grep -o 'bookworm-[a-z]* main$' /etc/apt/sources.list
         stat -c %G /var/mail
         dpkg --print-architecture"""
     seen = ranged.run(tree, "--", "sh", "-c", script).stdout.split()
     assert seen[:2] == ["0", "less"]
     assert "00xbuild-create" not in seen
-    assert seen[-2:] == ["mail", "arm64"]
+    assert seen[-6:] == ["bookworm-updates", "main", "bookworm-security", "main", "mail", "arm64"]
     assert os.listdir(os.path.dirname(tree)) == ["tree"]
 
 

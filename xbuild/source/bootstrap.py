@@ -29,6 +29,7 @@ from xbuild.sandbox.tapped import TappedContainer
 from xbuild.source import ubuntu
 from xbuild.source.apt import Progress, explain_output, host_settings, lack_of_room, persist
 from xbuild.source.mirror import KEYRINGS, Mirror, find_keyring, find_mirrors
+from xbuild.source.sources_list import sources_of, updates_of
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_at_start
 
@@ -117,7 +118,8 @@ def _attempt(suite: Suite, mirror: Mirror, place: HostPath, progress: Progress) 
     _write(f"{place}/{_SETTINGS}", host_settings())
     # Keys that were named are for making the tree: in it, they would be at no such path.
     kept = mirror.keyring if mirror.keyring in (ubuntu.KEYRING, *KEYRINGS) else ""
-    _write(f"{place}/{_SOURCES}", "\n".join((*sources_of(suite, mirror, kept), "")))
+    sources = (*sources_of(suite, mirror, kept), *updates_of(suite, mirror, kept))
+    _write(f"{place}/{_SOURCES}", "\n".join((*sources, "")))
     keyring = _copy_keyring(mirror.keyring, place)
     command = _command(suite, sources_of(suite, mirror, keyring))
     stages = _Stages(suite, progress)
@@ -175,16 +177,6 @@ def _copy_keyring(keyring: HostPath, place: HostPath) -> str:
         file.write(content)
     os.chmod(f"{place}/{name}", 0o644)
     return f"{_INSIDE}/{name}"
-
-
-def sources_of(suite: Suite, mirror: Mirror, keyring: str) -> tuple[str, ...]:
-    """Return the lines of sources.list(5), with the path of a keyring unless that is ""."""
-    signed_by = f"[signed-by={keyring}] " if keyring else ""
-    if suite.distribution == "ubuntu":
-        archives = ubuntu.sources_of(mirror.uri, suite.suite)
-    else:
-        archives = (ubuntu.Source(mirror.uri, suite.suite),)
-    return tuple(f"deb {signed_by}{a.uri} {a.suite} {mirror.components}" for a in archives)
 
 
 def _command(suite: Suite, sources: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 
 from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath, Record
@@ -33,6 +34,8 @@ DEBIAN_SUITES = frozenset(
 _INDEX = re.compile(
     r"^'(?P<base>[^']+)/dists/(?P<suite>[^']+)/(?:InRelease|Release)'", re.MULTILINE
 )
+
+_SECURITY = "http://security.debian.org/debian-security"
 
 
 class Mirror(Record):
@@ -69,6 +72,17 @@ def debian_bases(print_uris: str) -> tuple[str, ...]:
 def _bases(print_uris: str, is_wanted: Callable[[str], bool]) -> tuple[str, ...]:
     found = _INDEX.finditer(print_uris)
     return tuple(dict.fromkeys(m["base"] for m in found if is_wanted(m["suite"])))
+
+
+def find_security_archive() -> str:
+    """Return where Debian's security updates are: by the host's apt sources, else Debian's own."""
+
+    def is_wanted(suite: str) -> bool:
+        return suite.endswith("-security") and suite.removesuffix("-security") in DEBIAN_SUITES
+
+    with suppress(FileNotFoundError):
+        return next(iter(listed_bases(is_wanted)), _SECURITY)
+    return _SECURITY
 
 
 def find_keyring() -> HostPath:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.record import HostPath, assert_never
 from xbuild.source import alpine, stage3
-from xbuild.source.bootstrap import mirrors_for, sources_of
+from xbuild.source.bootstrap import mirrors_for
 from xbuild.source.cache import cache_directory
 from xbuild.source.create import require_range
 from xbuild.source.debian import default_suites
@@ -29,6 +29,7 @@ from xbuild.source.kinds import (
 )
 from xbuild.source.mirror import find_mirrors
 from xbuild.source.oci import require_skopeo
+from xbuild.source.sources_list import sources_of, updates_of
 from xbuild.tree.stream import ForwardStream
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _of_suite(source: Suite, directory: HostPath, identities: Identities) -> lis
     mirrors = mirrors_for(source, directory)
     lines = [("source", line) for line in sources_of(source, mirrors[0], "")]
     lines += [("or else", f"the mirror {mirror.uri}") for mirror in mirrors[1:]]
+    lines += [("later", f"{line}, by apt inside") for line in updates_of(source, mirrors[0], "")]
     lines.append(("check", f"signatures, by the keys of {mirrors[0].keyring} and no others"))
     more = f", and {' '.join(source.include)}" if source.include else ""
     lines.append(("install", f"packages of the variant {source.variant}{more}, by mmdebstrap"))

@@ -9,7 +9,7 @@ import pytest
 from xbuild.errors import MirrorUnavailable
 from xbuild.record import HostPath
 from xbuild.source import mirror
-from xbuild.source.mirror import debian_bases, find_mirrors
+from xbuild.source.mirror import debian_bases, find_mirrors, find_security_archive
 
 
 def test_only_suites_of_debian_count() -> None:
@@ -42,6 +42,24 @@ def test_host_of_another_distribution_asks_debootstrap(
     monkeypatch.setattr(mirror, "DEBOOTSTRAP", _file(tmp_path, "debootstrap", script))
     _answer_of_apt_get(monkeypatch, tmp_path, "'http://u.example/ubuntu/dists/noble/InRelease' x 0")
     assert [found.uri for found in find_mirrors()] == ["http://debian.example/debian"]
+
+
+def test_security_updates_come_from_where_the_host_has_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    listing = """\
+'http://u.example/ubuntu/dists/noble-security/InRelease' u 0
+'http://one.example/security/dists/trixie-security/InRelease' s 0
+"""
+    _answer_of_apt_get(monkeypatch, tmp_path, listing)
+    assert find_security_archive() == "http://one.example/security"
+
+
+def test_security_updates_come_from_debian_where_the_host_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    _answer_of_apt_get(monkeypatch, tmp_path, "")
+    assert find_security_archive() == "http://security.debian.org/debian-security"
 
 
 def test_host_that_knows_no_mirror_says_what_to_install(
