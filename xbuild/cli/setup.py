@@ -12,6 +12,7 @@ import click
 
 from xbuild.binary.arch import ARCHES, Arch, arch_named, host_arch, runs_natively32
 from xbuild.cli.output import note
+from xbuild.cli.stages import Stages
 from xbuild.emulation.faults import faults_of
 from xbuild.emulation.interpreters import Interpreter, find_interpreter, verify_interpreter
 from xbuild.emulation.packages import (
@@ -63,7 +64,9 @@ def command(
         if dry_run:
             click.echo(_fetching_in_words(wish, arches))
             return 0
-        return _say_fetched(fetch_interpreters(wish, arches, _show))
+        with Stages() as stages:
+            fetched = fetch_interpreters(wish, arches, stages.show)
+        return _say_fetched(fetched)
     return _install(arches, architectures, ask=not yes, dry_run=dry_run)
 
 
@@ -198,8 +201,3 @@ def _plain(found: Interpreter) -> dict[str, object]:
         "path": found.path,
         "faults": [{"what": f.kind, "summary": f.in_words(), "issue": f.issue} for f in faults],
     }
-
-
-def _show(text: str, fraction: float | None) -> None:
-    if fraction is None:
-        print(text, file=sys.stderr)

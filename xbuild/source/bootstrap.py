@@ -28,13 +28,13 @@ from xbuild.sandbox.tap import Tap
 from xbuild.sandbox.tapped import TappedContainer
 from xbuild.source import ubuntu
 from xbuild.source.apt import Progress, explain_output, host_settings, lack_of_room, persist
+from xbuild.source.bootstrap_stages import BootstrapStages, of_last_stage
 from xbuild.source.mirror import KEYRINGS, Mirror, find_keyring, find_mirrors
 from xbuild.source.sources_list import sources_of, updates_of
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import survey_at_start
 
 if TYPE_CHECKING:
-    from xbuild.sandbox.tap import Stream
     from xbuild.source.kinds import Suite
 
 _HOST = HostPath("/")
@@ -46,7 +46,6 @@ _SOURCES = "sources.list"
 # mmdebstrap lets its children end in peace when it is told to end. The shell does not, and the
 # container ends with it.
 _AT_ONCE = ("sh", "-c", '"$@" & wait "$!"', "sh")
-_WITH_PACKAGES = ("extracting archives", "installing")
 # What a mirror is to blame for, whenever it shows.
 _OF_A_MIRROR = ("Unable to locate package", "Failed to fetch ", "Unable to fetch ")
 # mmdebstrap fetches what is besides the essential packages only when those are configured: minutes
@@ -95,7 +94,9 @@ def mirrors_for(suite: Suite, directory: HostPath) -> tuple[Mirror, ...]:
             f"Cannot make {suite.name}: less than {RESERVE >> 20} MiB are left in {directory}",
             MORE_ROOM,
         )
-    return _mirrors(suite)
+    mirrors = _mirrors(suite)
+    _read_keyring(mirrors[0].keyring)
+    return mirrors
 
 
 def _mirrors(suite: Suite) -> tuple[Mirror, ...]:
@@ -122,17 +123,17 @@ def _attempt(suite: Suite, mirror: Mirror, place: HostPath, progress: Progress) 
     _write(f"{place}/{_SOURCES}", "\n".join((*sources, "")))
     keyring = _copy_keyring(mirror.keyring, place)
     command = _command(suite, sources_of(suite, mirror, keyring))
-    stages = _Stages(suite, progress)
+    stages = BootstrapStages(f"{suite.name} {suite.architecture}", progress)
     status, said = _run(_request(command, place), suite, stages)
     text = said.decode("utf-8", "replace")
     lines = [line for line in text.splitlines() if not any(sign in line for sign in _NO_NEWS)]
     if status:
-        raise _explain("\n".join(lines), suite, mirror, stages, place)
+        raise _explain(of_last_stage("\n".join(lines)), suite, mirror, stages, place)
     return tuple(line[3:] for line in lines if line.startswith("W: "))
 
 
 def _explain(
-    said: str, suite: Suite, mirror: Mirror, stages: _Stages, place: HostPath
+    said: str, suite: Suite, mirror: Mirror, stages: BootstrapStages, place: HostPath
 ) -> SourceError:
     what = f"{suite.name} for {suite.architecture}"
     if lacks_room := lack_of_room(said):
@@ -161,16 +162,20 @@ def _last_words(said: str, package: str) -> str:
     return f"its last words: {'; '.join(words[-3:])}" if words else ""
 
 
-def _copy_keyring(keyring: HostPath, place: HostPath) -> str:
-    """Put keys where the container sees them; return what they are called there."""
+def _read_keyring(keyring: HostPath) -> bytes:
     try:
         with open(keyring, "rb") as file:
-            content = file.read()
+            return file.read()
     except OSError as error:
         raise SourceError(
             f"Cannot read the keyring {keyring}: {error.strerror}",
             "name another by --keyring; Debian's is of the package debian-archive-keyring",
         ) from error
+
+
+def _copy_keyring(keyring: HostPath, place: HostPath) -> str:
+    """Put keys where the container sees them; return what they are called there."""
+    content = _read_keyring(keyring)
     # apt goes by the name's ending (apt-secure(8)).
     name = "keyring.asc" if content.startswith(b"-----BEGIN") else "keyring.gpg"
     with open(f"{place}/{name}", "wb") as file:
@@ -183,8 +188,10 @@ def _command(suite: Suite, sources: tuple[str, ...]) -> tuple[str, ...]:
     settings, final = (shlex.quote(f"{_INSIDE}/{name}") for name in (_SETTINGS, _SOURCES))
     return (
         *_AT_ONCE,
-        *("mmdebstrap", "--mode=root", "--format=directory", "--skip=check/qemu"),
-        *("--skip=chroot/mount/sys", "--skip=check/signed-by", "--variant", suite.variant),
+        *("mmdebstrap", "--verbose", "--mode=root", "--format=directory"),
+        *("--skip=check/qemu", "--skip=chroot/mount/sys", "--skip=check/signed-by"),
+        "--variant",
+        suite.variant,
         f"--architectures={suite.architecture}",
         f"--setup-hook=cp {settings} {_SETTINGS_IN_TREE}",
         f"--customize-hook=rm -f {_SETTINGS_IN_TREE}",
@@ -224,7 +231,7 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _run(request: Request, suite: Suite, stages: _Stages) -> tuple[int, bytes]:
+def _run(request: Request, suite: Suite, stages: BootstrapStages) -> tuple[int, bytes]:
     """Run it in a container; return its exit status, and what it said.
 
     Raises SourceError where a signal ended it, InterpreterError, HostUnable.
@@ -248,24 +255,3 @@ def _run(request: Request, suite: Suite, stages: _Stages) -> tuple[int, bytes]:
             signal.raise_signal(number)  # it was ours: the container got it from here
         raise SourceError(f"Making {suite.name} was ended by {name}", "start it again")
     return status, tap.tail()
-
-
-class _Stages:
-    """Tells of mmdebstrap's stages as they come."""
-
-    def __init__(self, suite: Suite, progress: Progress) -> None:
-        self._suite = suite
-        self._progress = progress
-        self._rest = b""
-        self.last = ""
-        self.has_packages = False  # all are downloaded: a mirror is no reason any more
-
-    def heard(self, stream: Stream, content: bytes) -> None:
-        """Take note of some bytes."""
-        del stream
-        *lines, self._rest = (self._rest + content).split(b"\n")
-        for line in lines:
-            if line.startswith(b"I: ") and line.endswith(b"...") and b"received signal" not in line:
-                self.last = text = line[3:-3].decode("utf-8", "replace")
-                self.has_packages |= text.startswith(_WITH_PACKAGES)
-                self._progress(f"{self._suite.name} {self._suite.architecture}: {text}", None)
