@@ -17,6 +17,7 @@ import textwrap
 from xbuild.plan.privileges import (
     REFUSED_ENOSYS,
     REFUSED_EPERM,
+    REFUSED_MOUNT,
     REFUSED_SOCKET_FAMILY,
     SKIPPED_IOCTL,
     SKIPPED_SYNC,
@@ -153,10 +154,13 @@ def compile_filters(machine: str) -> dict[str, bytes]:
     no_sync.answer(SKIPPED_SYNC, 0)
     no_flush = Compiler(*names)
     no_flush.skip_ioctl(SKIPPED_IOCTL)
+    no_mount = Compiler(*names)
+    no_mount.answer(REFUSED_MOUNT, errno.EPERM)
     return {
         "refuse": refuse.program(),
         "no-sync": no_sync.program(),
         "no-flush": no_flush.program(),
+        "no-mount": no_mount.program(),
     }
 
 

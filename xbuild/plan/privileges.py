@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from xbuild.plan.request import Request
 
-    Filter = Literal["refuse", "no-sync", "no-flush"]
+    Filter = Literal["refuse", "no-sync", "no-flush", "no-mount"]
 
 # linux/capability.h, in the order of their numbers; names as in capabilities(7)
 CAPABILITIES = (
@@ -50,6 +50,11 @@ REFUSED_ENOSYS = (
 )
 # Sockets to the hypervisor, which no network namespace confines (vsock(7)).
 REFUSED_SOCKET_FAMILY = 40  # sys/socket.h: AF_VSOCK
+# For programs that must have CAP_SYS_ADMIN for some extended attributes, and nothing else by it.
+REFUSED_MOUNT = (
+    *("mount", "umount", "umount2", "pivot_root", "fsopen", "fspick", "fsconfig", "fsmount"),
+    *("move_mount", "open_tree", "mount_setattr", "setns", "unshare"),
+)
 # linux/fs.h: BLKFLSBUF, which only the host's root may ask for, and xfs_repair cannot do without.
 SKIPPED_IOCTL = 0x1261
 SKIPPED_SYNC = ("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "sync_file_range2")
@@ -70,6 +75,7 @@ class FilterCalls(Record):
 
     ``refuse`` answers kernel interfaces that no build needs with an error; ``no-sync`` makes
     fsync(2) and its like succeed without doing anything, ``no-flush`` SKIPPED_IOCTL.
+    ``no-mount`` refuses mounts, unshare(2) and setns(2).
     """
 
     filter: Filter

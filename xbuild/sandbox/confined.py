@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from xbuild.emulation.packages import package_command
 from xbuild.errors import HostUnable
 from xbuild.plan import steps
+from xbuild.plan.privileges import CAPABILITIES, FilterCalls, LimitPrivileges
 from xbuild.plan.restrictions import why_no_user_namespace
 from xbuild.record import GuestPath, HostPath, Record
 from xbuild.sandbox import _linux, mounts, signals
 from xbuild.sandbox.as_root import become_root_of
+from xbuild.sandbox.privileges import filter_calls, limit_privileges
 from xbuild.sandbox.stage import Stage, directory, symlink
 
 if TYPE_CHECKING:
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # Those beyond /usr are of hosts without merged /usr, of NixOS and of Guix.
 _PROGRAMS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
+# What making files of any owner takes; sys_admin is for attributes as trusted.overlay.opaque.
+_FILE_CAPABILITIES = (
+    *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "mknod", "setfcap"),
+    *("sys_admin", "mac_admin"),
+)
+_FOR_FILES = LimitPrivileges(
+    tuple(name for name in CAPABILITIES if name not in _FILE_CAPABILITIES), no_new_privs=True
+)
 _LINKER_CACHE = HostPath("/etc/ld.so.cache")
 _ANSWER_LIMIT = 4096  # bytes
 _SAID_LIMIT = 16384  # bytes of a program's messages that are kept, its last
@@ -125,8 +135,11 @@ def _become(
         if os.getppid() != parent:
             os._exit(1)
         null = os.open("/dev/null", os.O_RDWR)
+        _linux.unshare(_linux.CLONE_NEWNET | _linux.CLONE_NEWIPC)
         _enter_view(places)
-        _linux.prctl(_linux.PR_SET_NO_NEW_PRIVS, 1)
+        limit_privileges(_FOR_FILES)
+        filter_calls(FilterCalls("refuse"))
+        filter_calls(FilterCalls("no-mount"))
         sources = [null if fd is None else fd for fd in descriptors]
         # Away from the numbers that they are to have, on which others of them may be.
         sources = [os.dup(fd) if fd < len(sources) else fd for fd in sources]

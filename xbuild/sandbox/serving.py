@@ -88,7 +88,7 @@ def _become_server(
         os._exit(1)
     os.setsid()
     try:
-        _linux.unshare(_linux.CLONE_NEWNS)
+        _linux.unshare(_linux.CLONE_NEWNS | _linux.CLONE_NEWNET | _linux.CLONE_NEWIPC)
         _linux.set_propagation("/", _linux.MS_REC | _linux.MS_PRIVATE)
         _cover(_POINT)
         _linux.prctl(_linux.PR_SET_NO_NEW_PRIVS, 1)

@@ -13,6 +13,7 @@ from script.filters import ARCHITECTURES, compile_filters, load
 from xbuild.plan.privileges import (
     REFUSED_ENOSYS,
     REFUSED_EPERM,
+    REFUSED_MOUNT,
     REFUSED_SOCKET_FAMILY,
     SKIPPED_IOCTL,
     SKIPPED_SYNC,
@@ -82,9 +83,11 @@ def test_filter_answers_as_listed(library: ctypes.CDLL, machine: str, name: str)
         "refuse": dict.fromkeys(numbers(library, own, REFUSED_EPERM), ERRNO | errno.EPERM)
         | dict.fromkeys(numbers(library, own, REFUSED_ENOSYS), ERRNO | errno.ENOSYS),
         "no-sync": dict.fromkeys(numbers(library, own, SKIPPED_SYNC), ERRNO),
+        "no-mount": dict.fromkeys(numbers(library, own, REFUSED_MOUNT), ERRNO | errno.EPERM),
     }
     assert len(wanted["refuse"]) > 20
     assert len(wanted["no-sync"]) > 3
+    assert len(wanted["no-mount"]) > 10
     for kind, answers in wanted.items():
         program = bytes.fromhex(PROGRAMS[machine][kind])
         for number in (n + offset for n in NUMBERS):
