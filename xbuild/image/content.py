@@ -10,12 +10,13 @@ import os
 import re
 from typing import Self
 
-from xbuild.errors import DamagedImage, UnsupportedImage
+from xbuild.errors import DamagedImage
 from xbuild.image.bmap import BlockMap, MappedRange, parse_bmap
 from xbuild.image.compressed import SUFFIXES
 from xbuild.image.extents import Extent, data_extents
 from xbuild.image.file import ImageFile
 from xbuild.image.program import run_on
+from xbuild.image.recognise import RECOGNISE_BYTES, refuse_foreign
 from xbuild.image.running import Running
 from xbuild.record import HostPath
 from xbuild.tree.stream import compression_of
@@ -27,7 +28,6 @@ _DECOMPRESS = {
     "lzma": ("xz", "-dc"),
     "zstd": ("zstd", "-dc", "--long=31"),
 }
-_QCOW2 = b"QFI\xfb"
 _SKIP = 1 << 20
 _UNBOUNDED = 1 << 62
 
@@ -41,12 +41,8 @@ class Content:
 
     def __init__(self, image: ImageFile) -> None:
         """Look what the image is. Raises UnsupportedImage, DamagedImage, ImageToolMissing."""
-        header = image.pread(8, 0)
-        if header.startswith(_QCOW2):
-            raise UnsupportedImage(
-                f"{image.label} is a qcow2 image",
-                f"qemu-img convert -O raw {image.label} raw.img",
-            )
+        header = image.pread(RECOGNISE_BYTES, 0)
+        refuse_foreign(header, HostPath(image.label))
         self.image = image
         self.compression = compression_of(header)
         self._process: Running | None = None

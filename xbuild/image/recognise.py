@@ -42,6 +42,10 @@ _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"vhdxfile", "a VHDX disk image", "vhdx"),
     (0, b"conectix", "a VHD disk image", "vpc"),
 )
+_NAMES_FILES = (
+    "\nthat also reads the files which it names as parts of itself, which may be any of yours:"
+    " qemu-img info lists them"
+)
 _SPARSE = b"\x3a\xff\x26\xed"  # Android's sparse images
 
 
@@ -82,7 +86,8 @@ def refuse_foreign(header: bytes, path: HostPath) -> None:
         if _has(header, at, magic):
             raise UnsupportedImage(
                 f"{path} is {name}; only raw ones are read",
-                f"qemu-img convert -f {driver} -O raw {source} {target}",
+                f"qemu-img convert -f {driver} -O raw {source} {target}"
+                + (_NAMES_FILES if driver in ("qcow2", "vmdk") else ""),
             )
     if header.startswith(_SPARSE):
         raise UnsupportedImage(

@@ -286,7 +286,9 @@ def test_an_image_of_a_virtual_machine_is_refused_with_the_command(tmp_path: Pat
     Path(path).write_bytes(b"QFI\xfb\0\0\0\x03" + bytes(1000))
     with pytest.raises(UnsupportedImage, match="qcow2") as error:
         survey_image(path)
-    assert error.value.hint == (f"qemu-img convert -f qcow2 -O raw '{path}' '{tmp_path}/a b.img'")
+    command, warning = error.value.hint.splitlines()
+    assert command == f"qemu-img convert -f qcow2 -O raw '{path}' '{tmp_path}/a b.img'"
+    assert "any of yours: qemu-img info" in warning
 
 
 def test_an_ordinary_user_is_told_what_needs_root(tmp_path: Path) -> None:
