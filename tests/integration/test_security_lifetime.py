@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -121,13 +122,16 @@ def test_signal_is_not_lost_while_starting(runner: Runner) -> None:
         assert "Traceback" not in errors
 
 
-def test_ignored_sigchld_does_not_confuse(root: Runner) -> None:
+def test_ignored_sigchld_does_not_confuse(root: Runner, tmp_path: Path) -> None:
     """A parent that ignores SIGCHLD bequeaths that: the kernel then reaps children unasked."""
     ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
     ignore += " os.execv(sys.argv[1], sys.argv[1:])"
     argv = root.argv(root.tree("arm64"), "--", "sh", "-c", "true; exit 5")
     done = root.user.run(["/usr/bin/python3", "-I", "-c", ignore, *argv])
     assert (done.returncode, done.stderr) == (5, "")
+    argv = [*root.xbuild, "pack", root.tree("arm64"), str(tmp_path / "tree.tar")]
+    done = root.user.run(["/usr/bin/python3", "-I", "-c", ignore, *argv])
+    assert done.returncode == 0, done.stderr
 
 
 def test_command_has_default_signals(root: Runner) -> None:

@@ -32,6 +32,8 @@ def main() -> int:
     The command's own status, 2 for usage, 125 for xbuild's failure, 128+N for a signal.
     """
     prepare_streams()
+    # Inherited as ignored, it would have the kernel reap children unasked (wait(2)).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return call_reporting(_dispatch, sys.argv[1:])
 
 

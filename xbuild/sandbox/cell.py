@@ -114,7 +114,8 @@ class Cell:
             if not ended:
                 os.kill(self._pid, signal.SIGKILL)
             os.close(self._pidfd)
-            os.waitpid(self._pid, 0)
+            with contextlib.suppress(ChildProcessError):  # SIGCHLD inherited as ignored: wait(2)
+                os.waitpid(self._pid, 0)
             self._pid = 0
 
     def start(self, program: Program) -> None:
