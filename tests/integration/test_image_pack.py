@@ -18,6 +18,7 @@ from xbuild.errors import ImageBusy, ImageError, UnsupportedImage
 from xbuild.image.bmap import parse_bmap
 from xbuild.image.lock import lock_image
 from xbuild.image.pack import SUFFIXES, Compression, Packed, default_output, pack_image
+from xbuild.image.resize import grow_image
 from xbuild.image.table import read_table
 from xbuild.record import HostPath
 
@@ -162,6 +163,28 @@ def test_links_that_another_laid_are_not_followed(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="Too many levels of symbolic links"):
         pack(image, "other.img")
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("step", ["resized", "assembled"])
+def test_link_that_another_lays_while_it_grows_is_not_followed(tmp_path: Path, step: str) -> None:
+    """Programs get the file that was opened, and not its name."""
+    image, victim = card(tmp_path), tmp_path / "victim"
+    before = Path(image).read_bytes()
+    victim.write_bytes(NOISE)
+    os.truncate(victim, 200 * MIB)
+
+    def lay(done: str) -> None:
+        if done == step:
+            work = tmp_path / ".card.img.xbuild-resize"
+            work.unlink()
+            work.symlink_to(victim)
+
+    with pytest.raises(ImageError, match="Too many levels of symbolic links"):
+        grow_image(image, size=200 * MIB, after_step=lay)
+    assert victim.stat().st_size == 200 * MIB
+    with open(victim, "rb") as file:
+        assert file.read(len(NOISE)) == NOISE
+    assert Path(image).read_bytes() == before
 
 
 def test_in_place_replaces_the_image(tmp_path: Path) -> None:
