@@ -50,7 +50,7 @@ def test_one_id_is_not_enough(single: Runner, new_place: NewPlace) -> None:
     place = new_place(single.user)
     done = create(single, f"{place}/tree", "debian:bookworm", "--arch", "arm64")
     assert done.returncode == 125
-    assert "you have one user id" in done.stderr
+    assert "you have one user id\nhint: as root: usermod --add-subuids " in done.stderr
     assert os.listdir(place) == []
 
 

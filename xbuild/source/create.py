@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.errors import HostUnable
 from xbuild.record import HostPath, Record, assert_never
+from xbuild.sandbox.probes.ids import how_to_get_ids
 from xbuild.source import unpack
 from xbuild.source.alpine import fetched_minirootfs
 from xbuild.source.bootstrap import bootstrap
@@ -119,7 +120,7 @@ def require_range(source: Suite, identities: Identities) -> None:
         raise HostUnable(
             f"Cannot make {source.name}: its packages have files of several users, and you have one"
             " user id",
-            "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER; xbuild doctor",
+            how_to_get_ids(os.geteuid()),
         )
 
 

@@ -160,9 +160,12 @@ class Downloads:
             fd = _open_locked(path, progress)
         except OSError as error:
             raise cannot_keep(self._directory, error) from error
+        partial = Partial(fd, path, url)
         try:
-            yield Partial(fd, path, url)
+            yield partial
         finally:
+            if not partial.size and os.fstat(fd).st_nlink:  # nothing to go on with
+                partial.forget()
             os.close(fd)
 
     def publish(self, partial: Partial, found: Remembered) -> None:

@@ -50,7 +50,7 @@ def place_beside(target: HostPath, outer: IdMap | None) -> Iterator[HostPath]:
     except OSError as error:
         if error.filename != place:
             raise
-        raise _cannot_make(target, error.strerror or "") from error
+        raise _cannot_make(target, error.errno or 0) from error
 
 
 @contextmanager
@@ -80,17 +80,17 @@ def require_free(target: HostPath) -> None:
         raise already_there(target)
     parent = os.path.dirname(target)
     if not os.path.isdir(parent):
-        raise _cannot_make(target, os.strerror(errno.ENOENT))
+        raise _cannot_make(target, errno.ENOENT)
     if not os.access(parent, os.W_OK | os.X_OK):
         is_read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
-        raise _cannot_make(target, os.strerror(errno.EROFS if is_read_only else errno.EACCES))
+        raise _cannot_make(target, errno.EROFS if is_read_only else errno.EACCES)
 
 
-def _cannot_make(target: HostPath, reason: str) -> SourceError:
-    return SourceError(
-        f"Cannot make {target}: {reason}",
-        f"it is made beside its place: is {os.path.dirname(target)} there, and writable?",
-    )
+def _cannot_make(target: HostPath, number: int) -> SourceError:
+    hint = f"it is made beside its place: is {os.path.dirname(target)} there, and writable?"
+    if number == errno.ENAMETOOLONG:
+        hint = f"choose a shorter name: {_SUFFIX} is added to it until it is made"
+    return SourceError(f"Cannot make {target}: {os.strerror(number)}", hint)
 
 
 def already_there(target: HostPath) -> SourceError:

@@ -139,6 +139,7 @@ def test_missing_file_is_not_asked_for_again(site: Site, cache: HostPath) -> Non
         _get(Wanted(f"{site.url}/none"), cache)
     assert caught.value.http_status == 404
     assert site.fetches("/none") == 1
+    assert not list(Path(cache).rglob("partial/*"))
 
 
 @pytest.mark.parametrize("fault", [Fault(stall_at=1000), Fault(stall_at=0), Fault(drip_s=0.05)])

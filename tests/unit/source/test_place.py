@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from xbuild.cli.interruption import Interrupted, signals_raised
+from xbuild.errors import SourceError
 from xbuild.record import HostPath
 from xbuild.source import place
 from xbuild.source.place import place_beside, settle
@@ -36,3 +37,12 @@ def test_signal_while_it_is_cleared_away(
     with pytest.raises(Interrupted):
         make()
     assert os.listdir(tmp_path) == ["target"]
+
+
+def test_name_that_is_too_long(tmp_path: os.PathLike[str]) -> None:
+    with (
+        pytest.raises(SourceError) as caught,
+        place_beside(HostPath(f"{tmp_path}/{'x' * 250}"), None),
+    ):
+        pass
+    assert "a shorter name" in caught.value.hint

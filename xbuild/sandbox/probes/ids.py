@@ -38,10 +38,7 @@ def probe_subordinate_ids(circumstances: Circumstances) -> Finding:
         user = _user_name(host.euid)
         missing = "/etc/subuid" if not host.sub_uids else "/etc/subgid"
         detail = f"{missing} grants {user} no ids: chown and other users fail inside"
-        first = _first_free()
-        span = f"{first}-{first + SHIFTED_COUNT - 1}"
-        fix = f"as root: usermod --add-subuids {span} --add-subgids {span} {user}"
-        return Finding(CHECK, "missing", detail, fix)
+        return Finding(CHECK, "missing", detail, how_to_get_ids(host.euid))
     if not host.has_newuidmap:
         detail = "newuidmap or newgidmap is not on PATH: chown and other users fail inside"
         return Finding(CHECK, "missing", detail, _NO_HELPER)
@@ -49,6 +46,13 @@ def probe_subordinate_ids(circumstances: Circumstances) -> Finding:
         detail = "newuidmap gains too little in this container: chown and other users fail inside"
         return Finding(CHECK, "missing", detail, ALLOW_NEWUIDMAP)
     return find_out(CHECK, lambda: _map_all(host), why_no_user_namespace)
+
+
+def how_to_get_ids(uid: int) -> str:
+    """Return the command that grants a user a range that nobody else has."""
+    first = _first_free()
+    span = f"{first}-{first + SHIFTED_COUNT - 1}"
+    return f"as root: usermod --add-subuids {span} --add-subgids {span} {_user_name(uid)}"
 
 
 def _ids_of_namespace(host: Host) -> Finding:
