@@ -97,6 +97,10 @@ def test_known_faults_are_listed(qemu_versions: Versions) -> None:
     older = next(e for e in _list(qemu_versions, "arm64") if e["version"] == qemu_versions.older)
     assert any("cpuinfo" in fault["summary"] for fault in older["faults"])
     assert all(fault["issue"].startswith("https://") for fault in older["faults"])
+    done = qemu_versions.runner.command("setup", "--list", env=_env(qemu_versions))
+    (said,) = (line for line in done.stdout.splitlines() if "cpuinfo" in line)
+    assert said.startswith("known of ")
+    assert f"arm64@{qemu_versions.older}" in said
 
 
 def test_suite_that_nobody_has_is_explained(ranged: Runner) -> None:

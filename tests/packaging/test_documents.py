@@ -65,6 +65,9 @@ def test_page_of_run_has_its_options(share: str) -> None:
         "xbuild(1)",
     ):
         assert words in done.stdout or words == "the command's own"
+    assert (
+        "\n       TREE\n" not in done.stdout
+    )  # an argument, of which an option's place says nothing
 
 
 def test_bash_completes(installed_wheel: str, share: str, open_terminal: OpenTerminal) -> None:
@@ -78,6 +81,7 @@ def test_bash_completes(installed_wheel: str, share: str, open_terminal: OpenTer
     _assert_completes(bash, "xbuild cache pr\t", "xbuild cache prune ")
     _assert_completes(bash, "xbuild run --epheme\t", "xbuild run --ephemeral ")
     _assert_completes(bash, "xbuild cache prune --kind down\t", "--kind downloads ")
+    _assert_completes(bash, "xbuild create t --from /etc/os-rel\t", "/etc/os-release")
 
 
 def test_zsh_completes(installed_wheel: str, share: str, open_terminal: OpenTerminal) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 from xbuild.cli.interruption import Interrupted, signals_raised, tell_interrupted
 from xbuild.cli.output import note, visible
@@ -72,12 +73,16 @@ class _Order(Record):
     "origin",
     required=True,
     metavar="SOURCE",
-    shell_complete=lambda *_: [],
+    shell_complete=lambda *_: [CompletionItem("", type="file")],
     help="Where the tree comes from, see below.",
 )
 @click.option("--arch", metavar="ARCH", help="The architecture [this host's].")
 @click.option("--sha256", metavar="DIGEST", help="Refuse an archive with another digest.")
-@click.option("--mirror", metavar="URL", help="Where to fetch from [the distribution's own].")
+@click.option(
+    "--mirror",
+    metavar="URL",
+    help="Where to fetch from [that of this host, or the distribution's own].",
+)
 @click.option(
     "--keyring",
     type=click.Path(),
@@ -102,9 +107,9 @@ class _Order(Record):
     default=str(SIZE_LIMIT),
     help=f"Stop an archive that unpacks to more [{SIZE_LIMIT >> 30}G].",
 )
-@click.option("--size", type=SizeType(), metavar="SIZE", help="Of an image [what it needs].")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="Of an image: its partitions [gpt].")
+@click.option("--size", type=SizeType(), metavar="SIZE", help="Of an image, as 8G [what it needs].")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 def command(
     target: str,
     origin: str,
@@ -118,8 +123,9 @@ def command(
 ) -> int:
     """Make TARGET a root filesystem: a directory, an archive (.tar.zst) or an image (.img).
 
-    It is made beside its place, and appears whole or not at all. As root, owners and device nodes
-    are as they should be; an ordinary user's tree has the ids that xbuild run shows as those.
+    It is made beside its place, and appears whole or not at all. For root, owners and device nodes
+    are as they should be; for others, files belong to them and to their subordinate ids, which
+    xbuild run shows as the owners that they should have, and device nodes are left out.
     """
     stall_s = None if stall_timeout is None else read_seconds(stall_timeout, "stall_timeout")
     source = parse_source(origin, Options(stall_s=stall_s, include=include, **said))

@@ -102,7 +102,7 @@ def _summary(command: click.Command) -> str:
 
 def _options(command: click.Command, context: click.Context) -> list[tuple[str, str]]:
     records = (option.get_help_record(context) for option in command.get_params(context))
-    return [record for record in records if record is not None]
+    return [record for record in records if record is not None and record[1]]  # arguments have ""
 
 
 def _paragraphs(text: str) -> list[str]:

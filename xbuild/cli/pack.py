@@ -10,6 +10,7 @@ from xbuild.cli.interruption import Interrupted, signals_raised, tell_interrupte
 from xbuild.cli.output import note, visible
 from xbuild.cli.places import on_host
 from xbuild.cli.sizes import size_in_words
+from xbuild.cli.stages import Stages
 from xbuild.errors import UsageError
 from xbuild.record import HostPath
 from xbuild.sandbox.mapping import identities_of
@@ -33,7 +34,8 @@ def command(tree: str, output: str) -> int:
     target = HostPath(os.path.realpath(on_host(output)))
     identities = identities_of(source)
     try:
-        with signals_raised(), place_beside(target, None) as beside:
+        with signals_raised(), place_beside(target, None) as beside, Stages() as stages:
+            stages.show(f"packing {os.path.basename(target)}", None)
             made = HostPath(f"{beside}/archive")
             notes = pack_tree(source, made, compression_for(output), identities, name=target)
             settle(made, target)

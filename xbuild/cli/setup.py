@@ -13,7 +13,7 @@ import click
 from xbuild.binary.arch import ARCHES, Arch, arch_named, host_arch, runs_natively32
 from xbuild.cli.output import note
 from xbuild.cli.stages import Stages
-from xbuild.emulation.faults import faults_of
+from xbuild.emulation.faults import Fault, faults_of
 from xbuild.emulation.interpreters import Interpreter, find_interpreter, verify_interpreter
 from xbuild.emulation.packages import (
     install_command,
@@ -186,10 +186,15 @@ def _print_list(arches: tuple[Arch, ...], *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "interpreters": [_plain(f) for f in found]}))
         return 0
+    having: dict[Fault, list[str]] = {}
     for each in found:
-        click.echo(f"{each.arch.common_name}@{each.version or '?'}  {each.path}")
+        name = f"{each.arch.common_name}@{each.version or '?'}"
+        click.echo(f"{name}  {each.path}")
         for fault in faults_of(each.arch, each.version):
-            click.echo(f"  {fault.kind}: {fault.in_words()}: {fault.issue}")
+            having.setdefault(fault, []).append(name)
+    for fault, names in having.items():
+        which = "all" if len(names) == len(found) > 1 else ", ".join(names)
+        click.echo(f"known of {which}: {fault.kind}: {fault.in_words()}: {fault.issue}")
     return 0
 
 
