@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import OpenTerminal
 from tests.leftovers import descendants, left_since
-from tests.patience import PATIENCE_S, await_lock
+from tests.patience import PATIENCE_S, await_lock, wait_for
 from tests.runs import Runner, joined
 from tests.terminals import status_of
 
@@ -268,8 +268,12 @@ def test_a_killed_one_is_never_listed_and_its_entry_goes(
     process = start(runner, IDLE)
     os.kill(launcher_of(process), signal.SIGKILL)
     process.wait(PATIENCE_S)
-    assert name not in listed(runner)
-    assert state_files(runner, name) == []
+
+    def is_gone() -> bool:
+        assert name not in listed(runner)
+        return not state_files(runner, name)
+
+    wait_for(is_gone)
 
 
 def test_the_name_of_a_killed_one_is_free(runner: Runner, start: Start, name: str) -> None:

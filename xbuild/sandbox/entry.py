@@ -142,6 +142,8 @@ class Entry:
                 except FileExistsError:
                     if remove_stale(self._directory, name):
                         continue
+                    if step.is_given and self._has_ended(name):
+                        continue
                     break
                 return name
             if step.is_given:
@@ -150,6 +152,11 @@ class Entry:
             f"A container named {step.name} is running already",
             "xbuild ps lists them; choose another --name",
         )
+
+    def _has_ended(self, name: str) -> bool:
+        from xbuild.sandbox.contention import has_ended  # off the start path
+
+        return has_ended(self._directory, name)
 
     def _remove(self, name: str) -> None:
         try:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 
-_PATIENCE_S = 2.0  # the kernel lets go of a file a moment after the process that held it is gone
+_PATIENCE_S = 10.0  # the kernel lets go of a file a moment after the process that held it is gone
 _PAUSE_S = 0.01
 _LOCKS = "/proc/locks"
 
@@ -17,7 +17,7 @@ _LOCKS = "/proc/locks"
 def lock_descriptor(fd: int, *, exclusive: bool) -> None:
     """Lock an open file description, until its last descriptor and loop device are gone.
 
-    Waits while the lock is held by processes that have ended, at most two seconds. Raises
+    Waits while the lock is held by processes that have ended, at most ten seconds. Raises
     BlockingIOError where it is held by another, OSError where the file system has no locks.
     """
     operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
