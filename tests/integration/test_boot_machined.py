@@ -15,6 +15,7 @@ from tests.bootable import boot
 from tests.runs import Runner, write_program
 from xbuild.record import HostPath
 
+NAME = f"reg-{os.getpid()}"
 _ID = "0123456789abcdef0123456789abcdef"
 _INITTAB = "::sysinit:/bin/echo up\n::respawn:/bin/sleep 1000\n"
 _CONFIG = """\
@@ -98,18 +99,18 @@ def test_a_boot_is_registered_while_it_lives(
     root: Runner, tree: HostPath, bus: str, choice: str
 ) -> None:
     with recorder(bus) as calls:
-        done = on_bus(root, bus, "start", "--boot", "--register", choice, "--name", "reg", tree)
+        done = on_bus(root, bus, "start", "--boot", "--register", choice, "--name", NAME, tree)
         assert done.returncode == 0, done.stderr
-        leader = root.command("exec", "reg", "sh", "-c", "readlink /proc/1/ns/pid").stdout.strip()
+        leader = root.command("exec", NAME, "sh", "-c", "readlink /proc/1/ns/pid").stdout.strip()
         [pid] = [p for p in filter(str.isdigit, os.listdir("/proc")) if _is_first(p, leader)]
-        assert root.command("stop", "reg").returncode == 0
+        assert root.command("stop", NAME).returncode == 0
     number = [int(_ID[at : at + 2], 16) for at in range(0, 32, 2)]
     first, last = calls
     assert first.split("|") in (
-        ["RegisterMachine", "reg", str(number), "xbuild", "container", pid, tree],
-        ["RegisterMachine", "reg", str(bytes(number)), "xbuild", "container", pid, tree],
+        ["RegisterMachine", NAME, str(number), "xbuild", "container", pid, tree],
+        ["RegisterMachine", NAME, str(bytes(number)), "xbuild", "container", pid, tree],
     )
-    assert last == "UnregisterMachine|reg"
+    assert last == f"UnregisterMachine|{NAME}"
 
 
 def _is_first(pid: str, namespace: str) -> bool:

@@ -18,6 +18,7 @@ from tests.users import User
 from xbuild.plan.networking import interface_name, mac_address
 from xbuild.record import HostPath
 
+NAME = f"web{os.getpid()}"  # no other session's
 # A host with an address of its own, a name server, a service, one at loopback only, and a device
 # for everyone as udev makes it. The arguments are run in it.
 OUTSIDE = """
@@ -179,20 +180,20 @@ def test_helper_ends_with_a_launcher_that_is_killed(root: Runner) -> None:
 
 
 def apart(root: Runner, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script in network and mount namespaces of its own; $xbuild and $tree are set."""
+    """Run a script in network and mount namespaces of its own; $xbuild, $tree and $name are set."""
     words = ["unshare", "--mount", "--net", "--propagation=private", "sh", "-ec", script]
-    values = {"xbuild": root.xbuild[0], "tree": root.tree("arm64")}
+    values = {"xbuild": root.xbuild[0], "tree": root.tree("arm64"), "name": NAME}
     return root.user.run(words, env=root.user.environment(**values))
 
 
 def test_veth(root: Runner) -> None:
     """The guest's end has an address of its own and leads outside."""
     script = "cat /sys/class/net/host0/address; grep host0 /proc/net/route; echo ready"
-    done = apart(root, f'"$xbuild" run --name web --network veth "$tree" -- sh -c "{script}"')
+    done = apart(root, f'"$xbuild" run --name "$name" --network veth "$tree" -- sh -c "{script}"')
     lines = done.stdout.splitlines()
     with open("/etc/machine-id", encoding="ascii") as file:
         machine = file.read().strip()
-    assert lines[0] == mac_address(machine, "web", "guest"), done.stderr
+    assert lines[0] == mac_address(machine, NAME, "guest"), done.stderr
     assert [line.split()[1] for line in lines[1:3]].count("00000000") == 1
     assert lines[-1] == "ready"
 
@@ -201,10 +202,10 @@ def test_veth_speaks_with_the_host(root: Runner) -> None:
     done = apart(
         root,
         """
-        "$xbuild" run --name web --network veth "$tree" -- sleep 1000 &
-        while ! ip -4 -br address show ve-web 2>/dev/null | grep -q 169.254; do sleep 0.05; done
-        ip -br link show ve-web
-        address=$(ip -4 -br address show ve-web | tr -s ' ' | cut -d' ' -f3 | cut -d/ -f1)
+        "$xbuild" run --name "$name" --network veth "$tree" -- sleep 1000 &
+        while ! ip -4 -br address show "ve-$name" 2>/dev/null | grep -q 169.254; do sleep 0.05; done
+        ip -br link show "ve-$name"
+        address=$(ip -4 -br address show "ve-$name" | tr -s ' ' | cut -d' ' -f3 | cut -d/ -f1)
         peer=${address%.*}.$((${address##*.} + 1))
         /usr/bin/python3 -c '
 import socket, sys, time
@@ -223,7 +224,7 @@ while True:
     )
     lines = done.stdout.splitlines()
     with open("/etc/machine-id", encoding="ascii") as file:
-        assert mac_address(file.read().strip(), "web", "host") in lines[0], done.stderr
+        assert mac_address(file.read().strip(), NAME, "host") in lines[0], done.stderr
     assert lines[1:] == ["refused by the guest itself", "gone"]
 
 
@@ -232,13 +233,13 @@ def test_bridge(root: Runner) -> None:
         root,
         """
         ip link add br0 type bridge
-        "$xbuild" run --name web --network bridge:br0 "$tree" -- sleep 1000 &
-        while ! ip -br link show master br0 | grep -q vb-web; do sleep 0.05; done
+        "$xbuild" run --name "$name" --network bridge:br0 "$tree" -- sleep 1000 &
+        while ! ip -br link show master br0 | grep -q "vb-$name"; do sleep 0.05; done
         ip -br link show master br0; kill $!; wait $! || true
-        "$xbuild" run --name web --network bridge:none "$tree" -- true || echo $?
+        "$xbuild" run --name "$name" --network bridge:none "$tree" -- true || echo $?
         """,
     )
-    assert re.match(r"vb-web@\S+ +", done.stdout)
+    assert re.match(rf"vb-{NAME}@\S+ +", done.stdout)
     assert done.stdout.endswith("125\n")
     assert "Device does not exist" in done.stderr
 
