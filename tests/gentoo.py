@@ -1,6 +1,7 @@
 """Trees laid out as Gentoo's: real foreign programs, real Portage, a repository of the tests' own.
 
 Portage is the one that is installed beside pytest: pure Python, which the tree's own Python runs.
+It is without the checks that it makes of what an ebuild installs: there is not much to check.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _install(name: str, source: HostPath, tree: HostPath) -> None:
     if is_data and not below.startswith(("lib/portage/", "share/portage/")):
         return
     place = f"{tree}/usr/{below}" if is_data else f"{tree}/usr/lib/python3/dist-packages/{name}"
-    if "__pycache__" in place:
+    if "__pycache__" in place or "/install-qa-check.d/" in place:
         return
     os.makedirs(os.path.dirname(place), exist_ok=True)
     shutil.copyfile(source, place)
