@@ -23,24 +23,29 @@ ALONE = "alone"
 LONGEST = (
     "test_native_languages.py",
     "test_native_compilers.py",
+    "test_native_prepare.py",
     "test_profile_gentoo.py",
+    "test_create_debian.py",
     "test_package_managers.py",
     "test_boot_systemd.py",
     "test_boot.py",
     "test_create_ubuntu.py",
-    "test_create_debian.py",
     "test_native_provider.py",
-    "test_profile_image.py",
-    "test_native_prepare.py",
     "test_native_frontends.py",
+    "test_create_bootstrap_faults.py",
+    "test_profile_image.py",
 )
 """Taken first, in this order: a long share that is taken last keeps one session busy alone."""
 
 TOGETHER = {
     "test_native_hostile.py": "test_native_prepare.py",
     "test_native_ubuntu.py": "test_native_prepare.py",
+    "test_setup_command.py": "test_retry.py",
 }
-"""Files that are one share: they keep packages in one directory, where apt will be alone."""
+"""Files that are one share: they keep packages in one directory, where apt will be alone.
+
+Or they need the same releases of qemu, which each session fetches for itself.
+"""
 
 SEPARABLE = frozenset(
     ("test_profile_gentoo.py", "test_package_managers.py", "test_boot_systemd.py", "test_boot.py")
