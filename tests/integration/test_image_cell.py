@@ -132,6 +132,16 @@ def test_output_without_end_and_memory_without_bounds_are_refused(image: Path) -
         assert done.stdout.split() == [b"4194304", b"0"]
 
 
+def test_program_of_the_system_is_taken_before_one_that_a_cell_lacks(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blkid").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "blkid").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with ImageFile(HostPath(str(image))) as file:
+        assert run_on(file, "blkid", ["-V"], purpose="test").status == 0
+
+
 LAUNCHER = """
 import sys
 from xbuild.image.file import ImageFile

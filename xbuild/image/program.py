@@ -76,6 +76,14 @@ def require_program(name: str, purpose: str) -> str:
     return path
 
 
+def require_for_cell(name: str, purpose: str) -> str:
+    """Return the path of a system program, if possible where a cell has it, before PATH's.
+
+    Raises ImageToolMissing.
+    """
+    return shutil.which(name, path=os.pathsep.join(_PLACES)) or require_program(name, purpose)
+
+
 class Unconfined(UserWarning):
     """What takes an image apart does so with all rights of the caller: no cell could be made."""
 
@@ -105,7 +113,7 @@ def program_in_cell(
     largest_file: int | None = None,
 ) -> Program:
     """Return a program as it is started in a cell. Raises ImageToolMissing."""
-    path = require_program(name, purpose)
+    path = require_for_cell(name, purpose)
     settings = {"PATH": os.pathsep.join(_PLACES), "LC_ALL": "C", "HOME": "/"}
     return Program(
         HostPath(os.path.realpath(path)),

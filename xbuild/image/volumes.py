@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.errors import TargetError, UnsupportedImage, UsageError
 from xbuild.image.content import map_paths
-from xbuild.image.program import require_program
+from xbuild.image.program import require_for_cell
 from xbuild.plan.disk import Volume
 from xbuild.plan.guest import locate
 from xbuild.record import replace
@@ -97,7 +97,7 @@ def with_check(volume: Volume) -> Volume:
     if volume.filesystem not in _CHECKS:
         return volume
     name, *options = _CHECKS[volume.filesystem]
-    program = require_program(name, f"repair {volume.filesystem}")
+    program = require_for_cell(name, f"repair {volume.filesystem}")
     return replace(volume, check=(program, *options))
 
 

@@ -50,7 +50,7 @@ _LAST_DESCRIPTOR = 2**32 - 1
 _PROCESSES = 4096  # and threads: unsquashfs starts several for each processor
 _MEMORY = 4 << 30  # bytes of each program in a cell with bounds
 _LARGEST_FILE = 256 << 20  # bytes
-_ENDING_PATIENCE_S = 5.0
+_ENDING_PATIENCE_S = 30.0
 
 
 class Program(Record):
