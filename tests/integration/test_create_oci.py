@@ -273,6 +273,7 @@ def test_hostile_layers(single: Runner, root: Runner, new_place: NewPlace) -> No
         done = create(root, f"{place}/{tag}", source, "--arch", "arm64", "--size-limit", "32M")
         if tag in ("dots", "bomb"):
             assert done.returncode == 125
+            assert "xbuild: layer sha256:" in done.stderr
             assert ("leads out" if tag == "dots" else "unpacks to more") in done.stderr
         assert not os.path.lexists(f"{place}/evil")
         assert Path(place, "victim").read_text() == "secret"

@@ -238,8 +238,9 @@ def _vet(layout: HostPath, config: ImageConfig, tree: HostPath, limit: int) -> l
     place = HostPath(os.path.dirname(tree))
     for digest in config.layers:
         blob = blob_path(layout, digest)
-        vetting = Vetting(blob, place, limit)
-        with ForwardStream(blob) as stream:
+        label = f"layer {digest} of the image"
+        vetting = Vetting(blob, place, limit, label=label)
+        with ForwardStream(blob, label) as stream:
             for member, end in read_members(stream):
                 vetting.judge(member, end - stream.tell())
                 name = os.path.normpath(member.name).lstrip("/")
