@@ -6,6 +6,7 @@ Each claim is tried from inside, by a shell in the place of blkid(8).
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.capability import require
+from tests.fuse import DEVICE
 from xbuild.errors import DamagedImage
 from xbuild.image import program
 from xbuild.image.file import ImageFile
@@ -110,6 +112,43 @@ def test_program_as_root_has_nobody_s_number_on_the_host(image: Path) -> None:
         done = run_on(file, "sh", ["-c", "cat /proc/self/uid_map"], purpose="test")
     spans = [line.split() for line in done.stdout.decode().splitlines()]
     assert spans == [["0", str(0x70000000), "1"], ["1", "0", "1"]]
+
+
+OF_FUSE = """
+set -e
+mount -t tmpfs none "$1"
+mkdir "$1/tree" "$1/seen"
+echo image >"$1/tree/card.img"
+chmod 600 "$1/tree/card.img"
+truncate -s 8M "$1/outer"
+mkfs.ext4 -q -F -d "$1/tree" "$1/outer"
+fuse2fs -o fakeroot "$1/outer" "$1/seen"
+"$2" -c "$3" "$1/seen/card.img"
+umount -l "$1/seen"
+"""
+READ = """
+import sys
+from xbuild.image.file import ImageFile
+from xbuild.image.program import run_on
+with ImageFile(sys.argv[1]) as image:
+    command = f"cat {image.argument} && read -r id </proc/self/uid_map && echo $id"
+    print(run_on(image, "sh", ["-c", command], purpose="read").stdout.split())
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+def test_image_that_only_root_is_given_is_read_by_its_number(tmp_path: Path) -> None:
+    """FUSE gives a file to whoever mounted it: see fuse(4) on allow_other."""
+    require("fuse", os.path.exists(DEVICE), f"there is no {DEVICE}: modprobe fuse")
+    require("fuse2fs", shutil.which("fuse2fs") is not None, "fuse2fs is not installed")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", OF_FUSE, "sh", str(tmp_path), sys.executable, READ],
+        env={**os.environ, "PYTHONPATH": CHECKOUT, "PATH": f"{os.environ['PATH']}:/sbin:/usr/sbin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "[b'image', b'0', b'0', b'1']\n"), done.stderr
 
 
 def test_program_that_does_not_end_is_ended_and_the_next_one_runs(
