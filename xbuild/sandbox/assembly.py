@@ -49,8 +49,8 @@ class Lines:
     open to the end.
     On ``network`` process 1 asks the launcher for one, -1 where there is none to be had. ``copies``
     are where process 1 gets what is copied in, and puts what is copied out. ``outputs`` become the
-    command's descriptors 1 and 2, where they are not -1. ``group`` is the run's control group of
-    version 2, where the guest has one of its own in it.
+    command's descriptors 1 and 2, where they are not -1; the launcher alone has their ``sources``.
+    ``group`` is the run's control group of version 2, where the guest has one of its own in it.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Lines:
         copies: tuple[int, int] = (-1, -1),
         outputs: tuple[int, int] = (-1, -1),
         group: str = "",
+        sources: tuple[int, ...] = (),
     ) -> None:
         self.reports = reports
         self.console = console
@@ -74,6 +75,7 @@ class Lines:
         self.copies = copies
         self.outputs = outputs
         self.group = group
+        self.sources = sources
 
     def close_here(self) -> None:
         """Let go of the children's ends in a process that only attends."""
@@ -212,6 +214,8 @@ def supervise(plan: Plan, lines: Lines, gates: MapGates, launcher: int) -> NoRet
         die_with_parent()
         if os.getppid() != launcher:
             os._exit(EXIT_FAILED)
+        for fd in lines.sources:  # or who writes would not be told that nobody reads
+            os.close(fd)
         os.setsid()
         for index in range(boundary_of(plan)):
             step = plan.steps[index]

@@ -113,6 +113,7 @@ class Container:
                 porter.lines,
                 self._outputs(),
                 groups.delegated,
+                self._sources(),
             )
             try:
                 with groups.entered():
@@ -154,6 +155,10 @@ class Container:
         """Return what becomes the command's descriptors 1 and 2, -1 for what stays as it is."""
         assert not self._plan.command.piped  # TappedContainer runs such a plan
         return (-1, -1)
+
+    def _sources(self) -> tuple[int, ...]:
+        """Return where what is written to those comes out."""
+        return ()
 
     def _console_for(self, terminal: tuple[int, ...]) -> Shown | None:
         if not terminal:

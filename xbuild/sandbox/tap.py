@@ -151,6 +151,10 @@ class Tap:
         senders = {n: self._new_pump("stdout" if n == 1 else "stderr", n).sender for n in wanted}
         return senders.get(1, -1), senders.get(2, -1)
 
+    def sources(self) -> tuple[int, ...]:
+        """Return the reading ends of the pipes: no other process may keep one."""
+        return tuple(pump.source for pump in self._pumps if pump.source >= 0)
+
     def _new_pump(self, stream: Stream, fd: int) -> _Pump:
         outlet = Outlet(fd) if self._passes_on else None
         self._pumps.append(_Pump(stream, outlet))

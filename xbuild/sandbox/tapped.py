@@ -71,6 +71,9 @@ class TappedContainer(Container):
     def _outputs(self) -> tuple[int, int]:
         return self._tap.open(self._plan.command)
 
+    def _sources(self) -> tuple[int, ...]:
+        return self._tap.sources()
+
     def _console_for(self, terminal: tuple[int, ...]) -> Shown | None:
         console = super()._console_for(terminal)
         if isinstance(console, Relay):
