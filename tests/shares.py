@@ -30,6 +30,7 @@ LONGEST = (
     "test_boot_systemd.py",
     "test_boot.py",
     "test_create_ubuntu.py",
+    "test_gentoo_walkthrough.py",
     "test_native_provider.py",
     "test_native_frontends.py",
     "test_create_bootstrap_faults.py",

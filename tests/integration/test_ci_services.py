@@ -31,7 +31,7 @@ DOWNLOADED = ("click", "rich", "pyelftools", "zstandard", "hatchling", "editable
 class Service:
     """A runner's machine: a user, a directory, a checkout of xbuild, what pip would download."""
 
-    def __init__(self, runner: Runner, place: HostPath) -> None:
+    def __init__(self, runner: Runner, place: HostPath, venv: HostPath) -> None:
         self.runner = runner
         self.place = place
         self.checkout = f"{place}/checkout"
@@ -44,9 +44,7 @@ class Service:
             else:
                 shutil.copy(source, target)
         self.venv = f"{place}/venv"
-        subprocess.run(["/usr/bin/python3", "-m", "venv", self.venv], check=True)
-        (site,) = glob.glob(f"{self.venv}/lib/python3*/site-packages")
-        copy_distributions(site, *DOWNLOADED)
+        subprocess.run(["cp", "-a", venv, self.venv], check=True)
         owner = f"{runner.user.uid}:{runner.user.gid}"
         subprocess.run(["chown", "-R", owner, place], check=True)
         os.chmod(place, 0o755)
@@ -55,14 +53,24 @@ class Service:
         return GitHubRunner(self.runner.user, self.place, XBUILD_VENV=self.venv, **OFFLINE)
 
 
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> HostPath:
+    """What pip has downloaded, to be copied: by its Python, not by its programs, it goes there."""
+    place = tmp_path_factory.mktemp("service") / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", place], check=True)
+    (site,) = glob.glob(f"{place}/lib/python3*/site-packages")
+    copy_distributions(site, *DOWNLOADED)
+    return HostPath(str(place))
+
+
 @pytest.fixture
 def service(
-    request: pytest.FixtureRequest, ranged: Runner, reachable_directory: HostPath
+    request: pytest.FixtureRequest, ranged: Runner, reachable_directory: HostPath, venv: HostPath
 ) -> Iterator[Service]:
     """A machine whose jobs run as an ordinary user, or as whom the test is parametrized with."""
     runner = request.getfixturevalue("root") if getattr(request, "param", "") == "root" else ranged
     place = tempfile.mkdtemp(prefix="service-", dir=reachable_directory)
-    yield Service(runner, HostPath(place))
+    yield Service(runner, HostPath(place), venv)
     subprocess.run(["rm", "-rf", "--one-file-system", place], check=True)
 
 
