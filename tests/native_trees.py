@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,13 @@ def unpack_compiler_tree(destination: HostPath) -> HostPath:
         require("mirror", False, error.message)
         raise
     return unpack_tree(archive, destination)
+
+
+def know_programs_of(tree: HostPath, *packages: str) -> None:
+    """Have dpkg know the files of these packages alone: a set for them is soon proven."""
+    for listed in Path(tree, "var/lib/dpkg/info").glob("*.list"):
+        if listed.stem.partition(":")[0] not in packages:
+            listed.unlink()
 
 
 def write_files(place: str, files: dict[str, str]) -> str:
