@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import capability, host_state, installation, leftovers, overtime, shares, users
 from tests.patience import PATIENCE_S
+from tests.patience import WORK_S
 from tests.trees import TreeStore
 from tests.users import User
 from xbuild.record import HostPath
@@ -246,8 +247,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None]:
-    """Have nothing that a test needs take for ever."""
-    with overtime.limited():
+    """Have nothing that a test needs take for ever: compilers are proven in minutes, and kept."""
+    with overtime.limited(WORK_S):
         return (yield)
 
 
