@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import capability, host_state, installation, leftovers, overtime, shares, users
-from tests.patience import PATIENCE_S
-from tests.patience import WORK_S
+from tests.patience import PATIENCE_S, WORK_S
 from tests.trees import TreeStore
 from tests.users import User
 from xbuild.record import HostPath

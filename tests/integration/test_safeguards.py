@@ -37,11 +37,10 @@ def test_orphan_in_a_session_of_its_own_is_found() -> None:
     wait_for(lambda: not leftovers.left_since(before))
 
 
-@pytest.mark.usefixtures("short_grace")
 @overtime.limited(99.0)
 def hang() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 1000 & wait"]) as process:
-        leftovers.await_program("sleep", "1000")
+        wait_for(lambda: "sleep 1000" in leftovers.descendants().values())
         signal.setitimer(signal.ITIMER_REAL, 0.01)
         process.wait()
 
@@ -52,6 +51,7 @@ def test_what_hangs_is_ended_when_its_time_is_up() -> None:
         hang()
 
 
+@pytest.mark.usefixtures("short_grace")
 def test_changed_device_node_is_found(own_places: tuple[str, ...]) -> None:
     before = host_state.observe(own_places)
     earlier = replace(before, nodes={**before.nodes, "null": "crw--w---- 0:5 0x103"})
