@@ -142,6 +142,18 @@ def test_command_that_is_not_there_is_not_retried(root: Runner) -> None:
     assert (done.returncode, notes(done)) == (127, [])
 
 
+def test_what_is_ended_from_outside_is_not_retried(
+    root: Runner, counted: tuple[str, Callable[[], int]]
+) -> None:
+    place, count = counted
+    script = "printf x >>/mnt/runs; [ $(wc -c </mnt/runs) = 2 ] && kill -TERM $$; exit 1"
+    done = retry(root, script, "--bind", f"{place}:/mnt")
+    assert (done.returncode, count()) == (143, 2)
+    assert outcome(done).startswith("not tried again, for it was ended")
+    done = retry(root, "kill -TERM $$")
+    assert (done.returncode, len(notes(done))) == (143, 1)
+
+
 def test_hang_is_retried(root: Runner) -> None:
     require("processors", len(os.sched_getaffinity(0)) > 1, "there is one processor only")
     done = retry(root, "test $(nproc) = 1 || sleep 60", "--idle-timeout", "2")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from xbuild.binary.arch import arch_named
 from xbuild.cli.output import complain, note
-from xbuild.cli.run import run_once, tell_why
+from xbuild.cli.run import WANTED, run_once, tell_why
 from xbuild.diagnosis.circumstances import failure_of
 from xbuild.diagnosis.failure import explain
 from xbuild.emulation.selection import interpreters_for
@@ -86,6 +86,8 @@ def climb(request: Request, parsed: Parsed, decide: Decide, run: Run) -> int:
             keep = f"; to have it so from the start: {rung.keep}" if rung.keep else ""
             note(f"--retry: it held {rung.changed}{keep}")
             return 0
+        if _was_ended(last):
+            return last.status
         tried.append(rung.changed)
     note(f"--retry: it failed each time: {', '.join(tried)}")
     return last.status
@@ -164,10 +166,20 @@ def _is_worth_it(first: _Attempt) -> bool:
     """Tell whether another try may go well; say why not."""
     if first.status == 0 or first.status in _NOT_THE_COMMANDS or first.plan is None:
         return False
+    if _was_ended(first):
+        return False
     found = explain(failure_of(first.plan, first.status, first.output))
     if found and not any(each.limit.retry for each in found):
         note("--retry: not tried again, for this limit would be met again")
         return False
+    return True
+
+
+def _was_ended(attempt: _Attempt) -> bool:
+    """Tell whether it did not end by itself; say so."""
+    if attempt.status not in WANTED:
+        return False
+    note("--retry: not tried again, for it was ended from outside, or nobody reads it any more")
     return True
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # 128 and the signals by which emulated programs, and qemu, crash: these speak without any output.
 _TELLING = (128 + 4, 128 + 7, 128 + 8, 128 + 11)
 # 128 and those by which somebody ends what runs: SIGHUP, INT, QUIT, KILL, PIPE and TERM.
-_WANTED = (128 + 1, 128 + 2, 128 + 3, 128 + 9, 128 + 13, 128 + 15)
+WANTED = (128 + 1, 128 + 2, 128 + 3, 128 + 9, 128 + 13, 128 + 15)
 _SHELLS = ("sh", "bash", "dash", "zsh", "ash", "ksh", "fish")
 
 USAGE = "xbuild run [OPTIONS] TREE|IMAGE [--] [COMMAND...]"
@@ -152,7 +152,7 @@ def is_telling(command: tuple[str, ...], status: int, output: bytes) -> bool:
 def may_be_explained(command: tuple[str, ...], status: int) -> bool:
     """Tell whether a command failed by itself: nobody ended it, and it is no shell to work in."""
     is_shell = len(command) == 1 and os.path.basename(command[0]) in _SHELLS
-    return bool(command) and not is_shell and status != 0 and status not in _WANTED
+    return bool(command) and not is_shell and status != 0 and status not in WANTED
 
 
 def _is_reported(parsed: Parsed) -> bool:
