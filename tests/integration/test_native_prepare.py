@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -40,9 +41,9 @@ class Cache:
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "xbuild", "native", *words]
 
-    def xbuild(self, *words: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    def xbuild(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.argv(*words), env=self.environment, capture_output=True, text=True, check=check
+            self.argv(*words), env=self.environment, capture_output=True, text=True, **options
         )
 
     def prepare(self, tree: HostPath, *words: str) -> str:
@@ -264,8 +265,11 @@ def test_a_changed_program_is_another_recipe(cache: Cache, root: Runner) -> None
 
 def test_sets_are_removed_by_the_beginning_of_their_names(cache: Cache) -> None:
     digest = cache.listed()["digest"]
-    missing = cache.xbuild("remove", "0000000000000000")
+    with open(f"{cache.directory}/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = cache.xbuild("remove", digest[:8], "0000000000000000", timeout=300)
     assert missing.returncode == 125
+    assert "waiting" not in missing.stderr
     assert cache.sets() == [digest]
     assert digest in cache.xbuild("remove", digest[:8], check=True).stdout
     assert cache.sets() == []

@@ -82,14 +82,19 @@ def remove_sets(prefixes: tuple[str, ...], progress: Progress) -> tuple[Removed,
     Raises ToolsetMissing for a prefix that no set has, before anything is deleted.
     """
     directory = _existing_directory()
+    _named(directory, prefixes)  # before the lock: who misspells a name does not wait for it
     with locked(directory, progress):
-        chosen = []
-        for prefix in prefixes:
-            places = [p for p in _places(directory) if os.path.basename(p).startswith(prefix)]
-            if not places or not prefix:
-                raise ToolsetMissing(f"No set of native tools {prefix!r}", "xbuild native list")
-            chosen += places
-        return tuple(_remove(place) for place in dict.fromkeys(chosen))
+        return tuple(_remove(place) for place in _named(directory, prefixes))
+
+
+def _named(directory: HostPath, prefixes: tuple[str, ...]) -> list[HostPath]:
+    chosen: dict[HostPath, None] = {}
+    for prefix in prefixes:
+        places = [p for p in _places(directory) if os.path.basename(p).startswith(prefix)]
+        if not places or not prefix:
+            raise ToolsetMissing(f"No set of native tools {prefix!r}", "xbuild native list")
+        chosen.update(dict.fromkeys(places))
+    return list(chosen)
 
 
 def prune_cache(progress: Progress) -> tuple[Removed, ...]:
