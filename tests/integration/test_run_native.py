@@ -141,7 +141,11 @@ def test_environment_is_passed_on(root: Runner, native: NativeRunner) -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", ["LD_PRELOAD=libnone.so", "LD_TRACE_LOADED_OBJECTS=1", "LD_AUDIT=libnone.so"]
+    "variable",
+    [
+        *("LD_PRELOAD=libnone.so", "LD_TRACE_LOADED_OBJECTS=1", "LD_AUDIT=libnone.so"),
+        *("LD_SHOW_AUXV=1", "LD_DEBUG=statistics"),
+    ],
 )
 def test_what_a_loader_is_told_is_left_to_the_trees_own(
     root: Runner, native: NativeRunner, variable: str
@@ -155,10 +159,23 @@ def test_what_a_loader_is_told_is_left_to_the_trees_own(
 def test_preload_is_dropped_for_who_needs_none(root: Runner, native: NativeRunner) -> None:
     tree = root.tree("arm64")
     native.prepare(tree, "/usr/bin/env", drops_preload=True)
-    variables = ("A=1", "LD_PRELOAD=libnone.so", "B=2", "LD_PRELOADS=3")
+    preload = "LD_PRELOAD=libfakeroot-sysv.so:/usr/lib/libsandbox.so"
+    variables = ("A=1", preload, "B=2", "LD_PRELOADS=3")
     shown = native.output(tree, "--", "bash", "-c", f"{' '.join(variables)} env").splitlines()
     assert {"A=1", "B=2", "LD_PRELOADS=3"} <= set(shown)
     assert not any(line.startswith("LD_PRELOAD=") for line in shown)
+
+
+@pytest.mark.parametrize(
+    "libraries", ["/usr/lib/faketime/libfaketime.so.1", "libfakeroot.so:libfakechroot.so"]
+)
+def test_preload_that_compilers_could_show_is_not_dropped(
+    root: Runner, native: NativeRunner, libraries: str
+) -> None:
+    tree = root.tree("arm64")
+    native.prepare(tree, "/usr/bin/env", drops_preload=True)
+    shown = native.output(tree, "--", "bash", "-c", f"LD_PRELOAD={libraries} env 2>/dev/null")
+    assert f"LD_PRELOAD={libraries}" in shown.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ BINUTILS = frozenset(
 LINKERS_OF_BINUTILS = frozenset(("ld", "ld.bfd", "ld.gold"))
 LOADS_PLUGIN = LINKERS_OF_BINUTILS | {"ar", "nm", "ranlib", "strip", "objcopy"}
 """Programs of binutils that load the compiler's LTO plugin."""
+# They write owners and modes of files, which under fakeroot are others.
+_SEES_OWNERS = frozenset(("ar", "ranlib", "strip", "objcopy", "gcc-ar", "gcc-ranlib"))
 
 
 class Role(Record):
@@ -128,7 +130,11 @@ def role_of_compiler(program: str) -> Role | None:
     driver = re.fullmatch(r"(gcc|g\+\+|cpp|gfortran|gcc-(?:ar|nm|ranlib))(-\d+)?", program)
     if driver:
         special = EMULATE_FOR_LANGUAGE.get(driver[1], ())
-        return replace(_DRIVER, emulate_for=(*EMULATE_FOR, *special))
+        return replace(
+            _DRIVER,
+            emulate_for=(*EMULATE_FOR, *special),
+            drops_preload=driver[1] not in _SEES_OWNERS,
+        )
     return None
 
 
@@ -139,4 +145,6 @@ def role_of_binutils(program: str) -> Role | None:
     if program in LINKERS_OF_BINUTILS:
         # LLVM's plugin is the target's code.
         return Role("linker", drops_preload=True, emulate_for=("*LLVMgold.so",))
-    return Role("binutils", drops_preload=True) if program in BINUTILS else None
+    if program not in BINUTILS:
+        return None
+    return Role("binutils", drops_preload=program not in _SEES_OWNERS)
