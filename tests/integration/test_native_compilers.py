@@ -93,6 +93,10 @@ SCRIPTS = {
     "what it says": "gcc -v 2>&1; gcc -dumpspecs; gcc -print-search-dirs; bash --version; make -v",
     "numbers in bash": "bash numbers.bash",
     "bytes in bash, gawk and make": "bash bytes.bash",
+    "libraries of gawk": (
+        'printf \'@load "ordchr"\\nBEGIN { print ord("A") }\' >a.awk; gawk -f a.awk'
+        " && gawk 'BEGIN { print ENVIRON[\"AWKLIBPATH\"] }'"
+    ),
     "what the machine is": "uname -m; arch; bash -c 'echo $HOSTTYPE $MACHTYPE'; gcc -dumpmachine",
     "a mistake": "echo 'int f(' >bad.c; gcc -c bad.c; test $? = 1; gcc absent.c; test $? = 1",
 }

@@ -25,7 +25,8 @@ _PROGRAM_LIMIT = 512 << 20  # bytes
 _BFD_PLUGIN = GuestPath(f"/usr/lib/bfd-plugins/{PLUGIN}")
 # What bfd/plugin.c makes of BINDIR/../lib/bfd-plugins for a program that is in BINDIR.
 _BFD_NAMES = (f"/usr/bin/../bin/../lib/bfd-plugins/{PLUGIN}",)
-_TELLS_MACHINE = frozenset(("make", "bash"))
+_LIBRARIES_OF_GAWK = re.compile(rb"/usr/lib/[a-z0-9_-]+/gawk(?=\0)")
+_TELLS_MACHINE = frozenset(("make", "bash", "gawk"))
 _LONG_DOUBLE = "long_double.so"
 
 
@@ -229,8 +230,9 @@ class Assembler:
 
     def _words(self, program: Program, native: str) -> tuple[tuple[str, str], ...]:
         """Return what the native program calls the machine, and what the tree's own calls it."""
-        ours = set(_MACHINE.findall(self._content(program.path)))
-        theirs = set(_MACHINE.findall(self._layout.read(native)))
+        name = _LIBRARIES_OF_GAWK if program.path.endswith("/gawk") else _MACHINE
+        ours = set(name.findall(self._content(program.path)))
+        theirs = set(name.findall(self._layout.read(native)))
         if len(ours) != 1 or len(theirs) != 1:
             return ()
         tree, host = ours.pop().decode(), theirs.pop().decode()

@@ -78,9 +78,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "mawk": ("-f program.awk words.txt", "-f bytes.awk bytes.txt"),
     "gawk": (
-        *("-f bytes.awk bytes.txt", "-l time 'BEGIN { print gettimeofday() > 0 }'"),
-        '\'@load "ordchr"; BEGIN { print ord("A") }\'',
-        *("-f program.awk words.txt", "-v x=3 'BEGIN { print x * 2, toupper(\"abc\") }'"),
+        *('"$(cat bytes.awk)" bytes.txt', '"$(cat program.awk)" words.txt'),
+        "-v x=3 'BEGIN { print x * 2, toupper(\"abc\") }'",
         '\'{ print gensub(/(a)(.)/, "\\\\2\\\\1", "g"), strtonum("0x1f") }\' words.txt',
     ),
     "tar": (
@@ -254,7 +253,10 @@ NUANCES: dict[str, tuple[tuple[str, str], ...]] = {
     "make": (("-s -f host.mk", _HOST), ("--version", _HOST)),
     "numfmt": (("--to=si --format=%.20f 0.1", _LONG_DOUBLE),),
     "mawk": (("-f functions.awk", "the last digit of sin, exp and their like"),),
-    "gawk": (("-f functions.awk", "the last digit of sin, exp and their like"),),
+    "gawk": (
+        ('"$(cat functions.awk)"', "the last digit of sin, exp and their like"),
+        ("'BEGIN { print ENVIRON[\"AWKLIBPATH\"] }'", _HOST),
+    ),
 }
 
 

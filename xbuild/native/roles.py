@@ -85,9 +85,10 @@ _BY_PROGRAM: dict[str, tuple[Level, str]] = {
     "stdbuf": ("none", "it preloads a library of the target's"),
     **dict.fromkeys(("chcon", "runcon", "hostid", "logname"), ("none", "no build needs it")),
 }
-# Where these calculate in long double (numbers of 15 digits are exact), or load the target's code.
+# Where these calculate in long double (numbers of 15 digits are exact), or load the target's code:
+# a file of gawk's may ask for that.
 _EMULATE_FOR: dict[str, tuple[str, ...]] = {
-    "gawk": ("-l", "--l", "-i", "--i", "*@load*"),
+    "gawk": ("-*[filEW]*", "--e", "*@load*", "*@include*"),
     "od": ("*L*", "*f16*"),
     "printf": ("*%*[aefgAEFG]*",),
     "seq": ("*[!-0-9w]*", f"*{'?' * 16}"),
