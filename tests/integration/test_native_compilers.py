@@ -107,6 +107,15 @@ def test_leaves_what_emulation_leaves(tree: CompilerTree, work: HostPath, name: 
     tree.both(work, FILES, SCRIPTS[name])
 
 
+def test_users_are_those_of_the_tree_s_files(tree: CompilerTree, work: HostPath) -> None:
+    """By a module of the C library, which a native program takes from the set."""
+    script = (
+        "echo 'passwd: compat' >/etc/nsswitch.conf; echo x >a; chown games:mail a; echo ~bin"
+        "; stat -c '%U %G' a; tar -cf - a | tar -tvf - | cut -d' ' -f2; rm a"
+    )
+    assert "games/mail" in tree.both(work, {}, script, "--ephemeral")
+
+
 def test_precompiled_header_of_the_other_kind_is_passed_over(
     tree: CompilerTree, work: HostPath
 ) -> None:

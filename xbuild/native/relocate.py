@@ -7,6 +7,7 @@ sets in the set. Time zones, locales and users stay the tree's: they are at the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ GCONV = "gconv"
 PLUGIN = "liblto_plugin.so"
 _LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
 _TRIPLETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
+# The C library's modules that read /etc/passwd and /etc/group: see nsswitch.conf(5).
+_OF_USERS = ("libnss_files.so.2", "libnss_compat.so.2")
 # Of equal length each: the C library counts them when it is compiled.
 _OF_LOADER = (
     (b"/etc/ld.so.preload\0", b"/run/xbuild/.none\0\0"),
@@ -72,13 +75,16 @@ class Layout:
             return file.read()
 
     def add_base(self) -> None:
-        """Add the loader, the C library and its character sets."""
+        """Add the loader, the C library, its modules for users, and its character sets."""
         loader = self._find_library(self._loader)
         content = self.read(loader)
         for old, new in _OF_LOADER:
             content = content.replace(old, new)
         self._write(LOADER, content)
         self._add_library("libc.so.6")
+        for name in _OF_USERS:
+            with contextlib.suppress(ProviderUnsuitable):
+                self._add_library(name)
         for directory in self._directories:
             place = os.path.join(self._unpacked, directory, "gconv")
             if os.path.isdir(place):

@@ -11,6 +11,7 @@ from xbuild.record import HostPath, Record, replace
 from xbuild.toolset.digests import Digests
 from xbuild.toolset.integrity import check_toolset
 from xbuild.toolset.manifest import LEVELS, read_toolset, sets_directory
+from xbuild.toolset.users import LOOKS_UP_USERS, foreign_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +92,18 @@ def match_tree(
     check_toolset(best.toolset, remember=remember)
     if remember:
         digests.keep()
-    return best
+    return _without_foreign_users(reader, best)
+
+
+def _without_foreign_users(reader: DirectoryReader, match: Match) -> Match:
+    """Leave to emulation what looks users up where the tree has a module of its own for them."""
+    modules = foreign_modules(reader)
+    names = LOOKS_UP_USERS if modules else ()
+    lost = [use for use in match.uses if os.path.basename(use.tool.path) in names]
+    reason = f"it looks users up by {', '.join(modules)} as well, which is the tree's code"
+    left = tuple(Left(replace(use.tool, level="none"), reason) for use in lost)
+    uses = tuple(use for use in match.uses if use not in lost)
+    return replace(match, uses=uses, left=match.left + left) if lost else match
 
 
 def _fitness(match: Match) -> tuple[int, int]:
