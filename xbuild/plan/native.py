@@ -32,6 +32,8 @@ _TOLD = 4  # programs that a note names
 _ARGUMENTS_DECIDE = ("driver", "coreutils", "text")
 # What these do follows the locale, and the proof knows those alone that a C library has built in.
 _BY_LOCALE = ("shell", "make", "coreutils", "text", "archiver", "other")
+# What qemu shows emulated programs in place of the kernel's own file (its do_openat).
+_MADE_UP = {"coreutils": ("*/proc/cpuinfo*",), "text": ("*/proc/cpuinfo*",)}
 
 
 class Native(Record):
@@ -135,7 +137,7 @@ def _substitution(use: Use) -> Substitution:
         tool.verdict,
         tool.reason,
         tool.arguments,
-        tool.emulate_for,
+        (*tool.emulate_for, *_MADE_UP.get(tool.kind, ())),
         tool.drops_preload,
         tool.kind in _BY_LOCALE,
         use.size,
@@ -157,6 +159,11 @@ def native_notes(native: Native) -> list[str]:
         notes.append(
             f"no longer as when their native tools were prepared, and emulated:"
             f" {_enumerated(changed)}; xbuild native prepare"
+        )
+    if native.match.strange:
+        notes.append(
+            f"compilers that this set of native tools does not know, and emulated:"
+            f" {', '.join(native.match.strange)}; xbuild native prepare"
         )
     return notes
 

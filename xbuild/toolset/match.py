@@ -11,12 +11,14 @@ from xbuild.record import HostPath, Record, replace
 from xbuild.toolset.digests import Digests
 from xbuild.toolset.integrity import check_toolset
 from xbuild.toolset.manifest import LEVELS, read_toolset, sets_directory
+from xbuild.toolset.strangers import strange_compilers
 from xbuild.toolset.users import LOOKS_UP_USERS, foreign_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from xbuild.record import GuestPath
     from xbuild.toolset.manifest import Companion, Tool, Toolset
     from xbuild.tree.resolve import DirectoryReader
 
@@ -43,12 +45,16 @@ class Left(Record):
 
 
 class Match(Record):
-    """A set and a tree: what the set's programs stand in for."""
+    """A set and a tree: what the set's programs stand in for.
+
+    ``strange`` are compilers of the tree that the set knows nothing of.
+    """
 
     toolset: Toolset
     choice: Choice
     uses: tuple[Use, ...]
     left: tuple[Left, ...]
+    strange: tuple[GuestPath, ...] = ()
 
 
 def list_toolsets() -> tuple[tuple[Toolset, ...], tuple[ToolsetDamaged, ...]]:
@@ -92,7 +98,8 @@ def match_tree(
     check_toolset(best.toolset, remember=remember)
     if remember:
         digests.keep()
-    return _without_foreign_users(reader, best)
+    strange = strange_compilers(reader, best.toolset)
+    return _without_foreign_users(reader, replace(best, strange=strange))
 
 
 def _without_foreign_users(reader: DirectoryReader, match: Match) -> Match:
