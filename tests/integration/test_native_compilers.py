@@ -93,6 +93,10 @@ SCRIPTS = {
     "what it says": "gcc -v 2>&1; gcc -dumpspecs; gcc -print-search-dirs; bash --version; make -v",
     "numbers in bash": "bash numbers.bash",
     "bytes in bash, gawk and make": "bash bytes.bash",
+    "character sets": (
+        "printf 'char a[] = \"\\344\";\\n' >latin.c; gcc -finput-charset=ISO-8859-1 -S latin.c"
+        " && gcc -fexec-charset=IBM1047 -O1 -c hello.c -DX=1 -DNAME='\"A\"'"
+    ),
     "libraries of gawk": (
         'printf \'@load "ordchr"\\nBEGIN { print ord("A") }\' >a.awk; gawk -f a.awk'
         " && gawk 'BEGIN { print ENVIRON[\"AWKLIBPATH\"] }'"

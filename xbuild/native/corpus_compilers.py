@@ -49,7 +49,10 @@ _C = {
     "floats.c": ("-O0", "-O2 -g -fPIC", "-O3 -ffast-math", "-O2 -frounding-math -std=c17"),
     "threads.c": ("-O0 -fPIC", "-O2 -g -fPIC", "-O2 -fno-pie", "-O2 -ftls-model=local-dynamic"),
     "layout.c": ("-O0 -g", "-Og -g3 -fPIC", "-O2 -g -gdwarf-4 -gstrict-dwarf", "-O2 -g1"),
-    "macros.c": ("-O1 -g3", "-E -dM", "-E -C", "-M -MG", "-O2 -std=c2x -Wall"),
+    "macros.c": (
+        *("-O1 -g3", "-E -dM", "-E -C", "-M -MG", "-O2 -std=c2x -Wall"),
+        "-O1 -finput-charset=ISO-8859-15 -fexec-charset=IBM1047",
+    ),
     "system.c": ("-O2 -g -fPIE -D_FORTIFY_SOURCE=2", "-O0", "-E", "-O2 -flto -frandom-seed=corpus"),
     "wrong.c": ("-Wall -Wextra", "-fdiagnostics-format=json", "-fmax-errors=2"),
 }

@@ -85,13 +85,21 @@ class Layout:
         for name in _OF_USERS:
             with contextlib.suppress(ProviderUnsuitable):
                 self._add_library(name)
-        for directory in self._directories:
-            place = os.path.join(self._unpacked, directory, "gconv")
-            if os.path.isdir(place):
-                for name in sorted(os.listdir(place)):
-                    if os.path.isfile(os.path.join(place, name)):
-                        self._write(f"{GCONV}/{name}", self.read(f"{directory}/gconv/{name}"))
-                break
+        self._add_character_sets()
+
+    def _add_character_sets(self) -> None:
+        """Add modules of iconv(3) and their lists, but no cache: it says where they were."""
+        found = (f"{directory}/gconv" for directory in self._directories)
+        source = next((path for path in found if self._is_directory(path)), None)
+        lists = () if source is None else (source, f"{source}/gconv-modules.d")
+        for directory in filter(self._is_directory, lists):
+            for name in sorted(os.listdir(os.path.join(self._unpacked, directory))):
+                path = f"{directory}/{name}"
+                if self.has(path) and name != "gconv-modules.cache":
+                    self._write(f"{GCONV}{path.removeprefix(source or '')}", self.read(path))
+
+    def _is_directory(self, path: str) -> bool:
+        return os.path.isdir(os.path.join(self._unpacked, path))
 
     def add_program(
         self,
