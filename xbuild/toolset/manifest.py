@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Level = Literal["exact", "fast", "none"]
     Verdict = Literal["identical", "differs", "untested"]
 
-FORMAT = 1
+FORMAT = 2
 INSIDE = GuestPath("/run/xbuild/native")
 MANIFEST = "manifest.json"
 ROOT = "root"

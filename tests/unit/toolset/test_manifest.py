@@ -80,7 +80,7 @@ def test_verdicts_do_not_change_the_digest_but_all_else_does() -> None:
 
 
 BAD: dict[str, dict[str, Any]] = {  # Any: as JSON has it
-    "another format": {"format": 2},
+    "another format": {"format": 1},
     "an unknown field": {"tools": [{"path": "/a", "sha256": "a", "kind": "other", "new": "x"}]},
     "a missing field": {"tools": [{"path": "/a", "kind": "other"}]},
     "a relative path": {"tools": [{"path": "a", "sha256": "a", "kind": "other"}]},
