@@ -44,16 +44,12 @@ def await_program(*argv: str) -> None:
 
     Such a child still has its shell's traps: a signal that comes too early is lost.
     """
-    end = _ending(argv)
-    wait_for(lambda: any(_arguments(pid).endswith(end) for pid in descendants()))
+    wait_for(lambda: any(_is_program(pid, argv) for pid in descendants()))
 
 
 def await_foreground(*argv: str) -> None:
     """Wait until such a program goes on in the foreground of its terminal, as after fg."""
-    end = _ending(argv)
-    wait_for(
-        lambda: any(_is_foreground(pid) for pid in descendants() if _arguments(pid).endswith(end))
-    )
+    wait_for(lambda: any(_is_foreground(pid) for pid in descendants() if _is_program(pid, argv)))
 
 
 def left_since(before: dict[int, str]) -> dict[int, str]:
@@ -107,8 +103,10 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _ending(argv: tuple[str, ...]) -> bytes:
-    return b"".join(b"\0" + os.fsencode(word) for word in argv) + b"\0"
+def _is_program(pid: int, argv: tuple[str, ...]) -> bool:
+    """Tell whether these are the last words of a process; an emulated one has its emulator's."""
+    words = _arguments(pid).split(b"\0")[:-1]
+    return words[-len(argv) :] == [os.fsencode(word) for word in argv]
 
 
 def _is_foreground(pid: int) -> bool:
