@@ -32,7 +32,8 @@ PF_W, PF_R = 2, 4
 DT_STRTAB, DT_RELA, DT_RELASZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 5, 7, 8, 14, 15, 29
 _PHDR = struct.Struct("<IIQQQQQQ")
 _DYN = struct.Struct("<qQ")
-_PHOFF, _PHNUM = 0x20, 0x38
+_TYPE, _PHOFF, _PHNUM = 0x10, 0x20, 0x38
+ET_EXEC = 2
 
 
 class Segment(Record):
@@ -210,14 +211,16 @@ class ElfPatch:
     def repoint_string(self, old: bytes, new: bytes) -> int:
         """Make every reference to the string ``old`` one to ``new``, which may be longer.
 
-        References are x86-64's: ``lea`` with an address relative to the next instruction, and
-        R_X86_64_RELATIVE relocations. Returns how many there were.
+        References are x86-64's: ``lea`` with an address relative to the next instruction,
+        R_X86_64_RELATIVE relocations, and pointers in data of programs at fixed addresses (that
+        in instructions, as of GCC's drivers, are left). Returns how many there were.
         """
         targets = set(self.addresses_of(old))
         if not targets:
             return 0
         address = self._append(new + b"\0")
-        return self._repoint_code(targets, address) + self._repoint_data(targets, address)
+        found = self._repoint_code(targets, address) + self._repoint_data(targets, address)
+        return found + (self._repoint_pointers(targets, address) if self._is_fixed else 0)
 
     def finish(self) -> bytes:
         """Return the changed file."""
@@ -281,6 +284,22 @@ class ElfPatch:
             if kind == 8 and addend in targets:  # R_X86_64_RELATIVE
                 struct.pack_into("<q", self._bytes, place + 16, address)
                 found += 1
+        return found
+
+    @property
+    def _is_fixed(self) -> bool:
+        return self._bytes[_TYPE : _TYPE + 2] == struct.pack("<H", ET_EXEC)
+
+    def _repoint_pointers(self, targets: set[int], address: int) -> int:
+        found = 0
+        for segment in self._segments:
+            if segment.type != PT_LOAD or segment.flags & 1:  # PF_X
+                continue
+            start = segment.offset + -segment.vaddr % 8
+            for place in range(start, segment.offset + segment.filesz - 7, 8):
+                if self.word_at(place) in targets:
+                    self.set_word(place, address)
+                    found += 1
         return found
 
     def _read_dynamic(self) -> list[tuple[int, int]]:

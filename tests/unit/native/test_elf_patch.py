@@ -87,6 +87,20 @@ def test_a_shell_calls_the_machine_by_the_longer_name(tmp_path: Path) -> None:
     assert done.stdout == "powerpc64le-someone-linux-gnu powerpc64le-someone-linux-gnu\nx86_64\n"
 
 
+def test_a_program_at_fixed_addresses_has_the_longer_text(tmp_path: Path) -> None:
+    """gawk is one: a pointer in its data is all that refers to the text."""
+    require("gcc", shutil.which("gcc") is not None, "no gcc on this host")
+    source = tmp_path / "fixed.c"
+    source.write_text(
+        'const char *volatile place = "/usr/lib/here";\n'
+        "int puts(const char *);\nint main(void) { puts(place); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-no-pie", "-o", tmp_path / "fixed", source], check=True)
+    patch = ElfPatch((tmp_path / "fixed").read_bytes())
+    assert patch.repoint_string(b"/usr/lib/here", b"/usr/lib/somewhere-else") == 1
+    assert _run(patch, tmp_path).stdout == "/usr/lib/somewhere-else\n"
+
+
 def test_a_string_is_replaced_within_its_room() -> None:
     with open(SHELL, "rb") as file:
         content = file.read()
