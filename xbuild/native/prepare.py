@@ -39,7 +39,7 @@ from xbuild.toolset.manifest import (
 from xbuild.tree.resolve import DirectoryReader
 from xbuild.tree.survey import Survey, survey_directory
 
-FORMAT = "3"  # part of the recipe: raise it when the same packages make another set
+FORMAT = "4"  # part of the recipe: raise it when the same packages make another set
 _WITH_COMPANIONS = frozenset(("compiler", "assembler", "linker", "binutils", "archiver"))
 
 

@@ -88,7 +88,10 @@ _BY_PROGRAM: dict[str, tuple[Level, str]] = {
 # Where these calculate in long double (numbers of 15 digits are exact), or load the target's code:
 # a file of gawk's may ask for that.
 _EMULATE_FOR: dict[str, tuple[str, ...]] = {
-    "gawk": ("-*[filEW]*", "--e", "*@load*", "*@include*"),
+    "gawk": (
+        *("-f", "-i", "-l", "-E", "-W", "--f", "--i", "--l", "--e", "*-[a-zA-Z]f*"),
+        *("*@load*", "*@include*"),
+    ),
     "od": ("*L*", "*f16*"),
     "printf": ("*%*[aefgAEFG]*",),
     "seq": ("*[!-0-9w]*", f"*{'?' * 16}"),
