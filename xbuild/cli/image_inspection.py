@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xbuild.cli.inspect import inspect_tree
+from xbuild.cli.inspecting import inspect_tree
 from xbuild.cli.inspection import as_document as tree_document
 from xbuild.cli.inspection import fact_rows, laid_out, spoken_facts
 from xbuild.cli.output import visible
@@ -15,7 +15,7 @@ from xbuild.image.filesystem import READ_ONLY
 from xbuild.image.survey import ImagePartition, ImageSurvey, open_survey, require_root, several
 
 if TYPE_CHECKING:
-    from xbuild.cli.inspect import Inspection
+    from xbuild.cli.inspecting import Inspection
     from xbuild.image.filesystem import Filesystem
     from xbuild.record import HostPath
 

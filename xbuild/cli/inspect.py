@@ -3,58 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import click
 
-from xbuild.binary.abi import Abi, read_abi
-from xbuild.binary.arch import Arch, arch_named, host_arch, runs_natively32
-from xbuild.binary.elf import read_program
-from xbuild.binary.psabi import Evidence, judge
 from xbuild.cli.output import note
-from xbuild.emulation.interpreters import Interpreter, verified_interpreter
-from xbuild.emulation.native import runs_by_itself
-from xbuild.errors import DamagedElf, InterpreterError, NotElf, TargetError, UsageError
+from xbuild.errors import UsageError
 from xbuild.image.recognise import is_image
 from xbuild.record import HostPath
-from xbuild.tree.chost import chost_for, declared_chost
-from xbuild.tree.survey import Survey
-from xbuild.tree.target import open_target, survey_target
-
-if TYPE_CHECKING:
-    from xbuild.record import GuestPath
-    from xbuild.tree.resolve import TreeReader
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How this host runs an architecture's programs; ``reason`` and ``hint`` where it does not."""
-
-    kind: Literal["native", "native32", "emulated", "none"]
-    interpreter: Interpreter | None = None
-    reason: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """All that ``inspect`` says. ``ways`` has each architecture met, the leading one first.
-
-    ``abi`` is the leading program's; ``is_abi_whole`` is False where only its header was usable.
-    """
-
-    survey: Survey
-    arch: Arch
-    abi: Abi
-    is_abi_whole: bool
-    chost: str
-    ways: tuple[tuple[Arch, Way], ...]
-
-    @property
-    def debian(self) -> str | None:
-        """Debian's name of the leading architecture and its ABI, None where dpkg has none."""
-        return self.abi.debian
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,6 +32,7 @@ def command(target: str, as_json: bool, full: bool, partition: str | None) -> No
     elif partition is not None:
         raise UsageError("--partition is for images", f"{target} is none")
     else:
+        from xbuild.cli.inspecting import inspect_target
         from xbuild.cli.inspection import as_document, as_text
 
         inspection = inspect_target(path, full=full)
@@ -84,61 +40,3 @@ def command(target: str, as_json: bool, full: bool, partition: str | None) -> No
         if full and not inspection.survey.complete:
             note("not all of it could be read: what was not is not counted")
     click.echo(json.dumps(document, indent=2) if as_json else text)
-
-
-def inspect_target(target: HostPath, *, full: bool = False) -> Inspection:
-    """Look at ``target`` and at what this host has for it; runs interpreters to know them.
-
-    Raises as ``xbuild.tree.survey.survey`` does.
-    """
-    with open_target(target) as reader:
-        return inspect_tree(reader, survey_target(reader, full=full))
-
-
-def inspect_tree(reader: TreeReader, survey: Survey) -> Inspection:
-    """Add to a survey its programs' ABI and what this host has. Raises TargetError."""
-    assert survey.arch is not None  # a survey without one raises
-    assert survey.leading_program is not None
-    abi, is_whole = read_abi_of(reader, survey.leading_program, survey.arch)
-    declared = declared_chost(reader, survey.distribution)
-    arches = tuple(arch_named(name) for name in survey.architectures)
-    return Inspection(
-        survey=survey,
-        arch=survey.arch,
-        abi=abi,
-        is_abi_whole=is_whole,
-        chost=declared or chost_for(abi.chost or survey.arch.chost, survey.libc),
-        ways=tuple((arch, way_to_run(arch)) for arch in arches),
-    )
-
-
-def read_abi_of(reader: TreeReader, path: GuestPath, arch: Arch) -> tuple[Abi, bool]:
-    """Return a program's ABI, and whether more than its headers could be read for it.
-
-    Of an archive's programs often only the beginning is there; attributes stand at the end.
-    """
-    with reader.open(path) as file:
-        try:
-            return read_abi(file), True
-        except (DamagedElf, OSError):
-            pass
-        try:
-            return judge(read_program(file), Evidence()), False
-        except (DamagedElf, NotElf, OSError) as error:
-            raise TargetError(
-                f"Cannot read the {arch.common_name} program {path}: {error}",
-                "it is damaged: install its package again, by which the tree came to it",
-            ) from error
-
-
-def way_to_run(arch: Arch) -> Way:
-    """Decide how this host runs ``arch``, found by running where running is needed to know."""
-    here = host_arch()
-    if arch == here:
-        return Way("native")
-    if arch == runs_natively32(here) and runs_by_itself(arch):
-        return Way("native32")
-    try:
-        return Way("emulated", verified_interpreter(arch, remember=False))
-    except InterpreterError as error:
-        return Way("none", reason=error.message, hint=error.hint)

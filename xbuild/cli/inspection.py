@@ -9,7 +9,7 @@ from xbuild.record import assert_never
 
 if TYPE_CHECKING:
     from xbuild.binary.arch import Arch
-    from xbuild.cli.inspect import Inspection, Way
+    from xbuild.cli.inspecting import Inspection, Way
     from xbuild.tree.survey import Survey
 
     Document = dict[str, object]
