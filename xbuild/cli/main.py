@@ -34,7 +34,7 @@ def main() -> int:
     prepare_streams()
     # Inherited as ignored, it would have the kernel reap children unasked (wait(2)).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return call_reporting(_dispatch, sys.argv[1:])
+    return call_reporting(_load(sys.argv[1:]), sys.argv[1:])
 
 
 def call_reporting(dispatch: Dispatch, arguments: list[str]) -> int:
@@ -77,19 +77,33 @@ def _settle_output(status: int) -> int:
     return status
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _load(arguments: list[str]) -> Dispatch:
+    """Return what runs a command line. Meanwhile ^C ends this process at once.
+
+    A KeyboardInterrupt is lost when it comes in a callback of the import system's.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        return _dispatch_of(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    dispatch = _dispatch_of(arguments)
+    signal.signal(signal.SIGINT, before)
+    return dispatch
+
+
+def _dispatch_of(arguments: list[str]) -> Dispatch:
     if arguments[:1] == ["run"]:
         from xbuild.cli.run import main as run
 
-        return run(arguments[1:])
+        return lambda words: run(words[1:])
     if arguments and arguments[0] in _OWN_PARSERS:
         from importlib import import_module
 
-        status: int = import_module(f"xbuild.cli.{arguments[0]}").main(arguments[1:])
-        return status
+        command: Dispatch = import_module(f"xbuild.cli.{arguments[0]}").main
+        return lambda words: command(words[1:])
     from xbuild.cli.group import invoke
 
-    return invoke(arguments)
+    return invoke
 
 
 if __name__ == "__main__":
