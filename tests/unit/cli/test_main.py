@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,30 @@ def modules_after(*arguments: str) -> set[str]:
         command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_S
     )
     return set(output.stderr.split())
+
+
+def test_an_interrupt_while_a_command_is_loaded_ends_it() -> None:
+    """A callback of the import system's is where Python would forget a KeyboardInterrupt."""
+    script = """
+import signal, sys
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "xbuild.cli.run":
+            Interrupted()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from xbuild.cli.main import main
+sys.meta_path.insert(0, Finder())
+sys.argv = ["xbuild", "run", "--help"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
