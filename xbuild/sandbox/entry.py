@@ -166,12 +166,16 @@ class Entry:
 
 
 def _is_there(directory: int) -> bool:
-    """Tell whether the state directory still is the one of that descriptor."""
+    """Tell whether the state directory still is the one of that descriptor.
+
+    One that is being removed has no links any more, while its name may be seen still: rmdir(2).
+    """
+    held = os.fstat(directory)
     try:
         there = os.stat(state_directory(), follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return os.path.samestat(there, os.fstat(directory))
+    return held.st_nlink > 0 and os.path.samestat(there, held)
 
 
 def remove_stale(directory: int, name: str) -> bool:

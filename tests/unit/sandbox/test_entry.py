@@ -39,7 +39,7 @@ def test_directory_that_goes_with_the_last_of_others_is_made_again(
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
-            for number in range(200):
+            for number in range(20):
                 entry = Entry(Enlist(f"name-{number}", is_given=True), PLAN)
                 assert f"name-{number}.entry" in os.listdir(directory)
                 os.close(entry.control)
