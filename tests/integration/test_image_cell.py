@@ -20,7 +20,7 @@ from tests.fuse import DEVICE
 from xbuild.errors import DamagedImage
 from xbuild.image import program
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 from xbuild.record import HostPath
 from xbuild.sandbox import _linux
 from xbuild.sandbox.experiment import in_child
@@ -51,7 +51,7 @@ def attack(path: Path) -> list[str]:
     """Return what the attacker reports."""
     with ImageFile(HostPath(str(path))) as image:
         script = ATTACK.replace("IMAGE", str(image.fd)).replace("SECRET", str(path))
-        done = run_on(image, "sh", ["-c", script], purpose="attack")
+        done = run_program("sh", ["-c", script], image=image, purpose="attack")
     return done.stdout.decode().splitlines()
 
 
@@ -109,7 +109,7 @@ def test_programs_of_an_ordinary_user_have_as_little(image: Path) -> None:
 @pytest.mark.usefixtures("as_root")
 def test_program_as_root_has_nobody_s_number_on_the_host(image: Path) -> None:
     with ImageFile(HostPath(str(image))) as file:
-        done = run_on(file, "sh", ["-c", "cat /proc/self/uid_map"], purpose="test")
+        done = run_program("sh", ["-c", "cat /proc/self/uid_map"], image=file, purpose="test")
     spans = [line.split() for line in done.stdout.decode().splitlines()]
     assert spans == [["0", str(0x70000000), "1"], ["1", "0", "1"]]
 
@@ -129,10 +129,10 @@ umount -l "$1/seen"
 READ = """
 import sys
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 with ImageFile(sys.argv[1]) as image:
     command = f"cat {image.argument} && read -r id </proc/self/uid_map && echo $id"
-    print(run_on(image, "sh", ["-c", command], purpose="read").stdout.split())
+    print(run_program("sh", ["-c", command], image=image, purpose="read").stdout.split())
 """
 
 
@@ -155,19 +155,25 @@ def test_program_that_does_not_end_is_ended_and_the_next_one_runs(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ImageFile(HostPath(str(image))) as file:
-        run_on(file, "true", [], purpose="test")
+        run_program("true", [], image=file, purpose="test")
         monkeypatch.setattr(program, "TIMEOUT_S", 0.2)
         with pytest.raises(DamagedImage, match="sleep did not end"):
-            run_on(file, "sleep", ["600"], purpose="test")
+            run_program("sleep", ["600"], image=file, purpose="test")
         monkeypatch.undo()
-        assert run_on(file, "true", [], purpose="test").status == 0
+        assert run_program("true", [], image=file, purpose="test").status == 0
 
 
 def test_output_without_end_and_memory_without_bounds_are_refused(image: Path) -> None:
     with ImageFile(HostPath(str(image))) as file:
         with pytest.raises(DamagedImage, match="printed more than is sane"):
-            run_on(file, "cat", ["/dev/null", "/proc/self/exe"], purpose="test", output_limit=1000)
-        done = run_on(file, "sh", ["-c", "ulimit -d; ulimit -c"], purpose="test")
+            run_program(
+                "cat",
+                ["/dev/null", "/proc/self/exe"],
+                image=file,
+                purpose="test",
+                output_limit=1000,
+            )
+        done = run_program("sh", ["-c", "ulimit -d; ulimit -c"], image=file, purpose="test")
         assert done.stdout.split() == [b"4194304", b"0"]
 
 
@@ -178,17 +184,17 @@ def test_program_of_the_system_is_taken_before_one_that_a_cell_lacks(
     (tmp_path / "blkid").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with ImageFile(HostPath(str(image))) as file:
-        assert run_on(file, "blkid", ["-V"], purpose="test").status == 0
+        assert run_program("blkid", ["-V"], image=file, purpose="test").status == 0
 
 
 LAUNCHER = """
 import sys
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 image = ImageFile(sys.argv[1])
 number = int(sys.argv[2])
 command = f"echo there >&{number}; exec sleep 600"
-run_on(image, "bash", ["-c", command], purpose="wait", descriptors=(number,))
+run_program("bash", ["-c", command], image=image, purpose="wait", descriptors=(number,))
 """
 
 
@@ -211,10 +217,10 @@ def test_nothing_is_left_when_xbuild_is_killed(image: Path) -> None:
 REFUSED = """
 import sys, warnings
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 with ImageFile(sys.argv[1]) as image, warnings.catch_warnings(record=True) as noted:
     for _ in range(2):
-        assert run_on(image, "cat", [image.argument], purpose="test").stdout == b"image"
+        assert run_program("cat", [image.argument], image=image, purpose="test").stdout == b"image"
 print(*(str(each.message) for each in noted))
 """
 

@@ -15,7 +15,7 @@ from xbuild.image.bmap import BlockMap, MappedRange, parse_bmap
 from xbuild.image.compressed import SUFFIXES
 from xbuild.image.extents import Extent, data_extents
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 from xbuild.image.recognise import RECOGNISE_BYTES, refuse_foreign
 from xbuild.image.running import Running
 from xbuild.record import HostPath
@@ -173,10 +173,10 @@ class Content:
 
 def _unpacked_size(image: ImageFile) -> int | None:
     """Ask xz, whose index at the end has it; the other formats do not know it reliably."""
-    output = run_on(
-        image,
+    output = run_program(
         "xz",
         ["--robot", "--list", "--", image.argument],
+        image=image,
         purpose=f"look into {image.label}",
     )
     match = re.search(rb"^totals\t\d+\t\d+\t\d+\t(\d+)\t", output.stdout, re.MULTILINE)

@@ -16,7 +16,7 @@ from xbuild.errors import DamagedImage, TargetError
 from xbuild.image.file import ImageFile
 from xbuild.image.filesystem import ext_argument
 from xbuild.image.nodes import WHOLE_LIMIT, Directory, Node, NodeReader
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 
 _ROOT_INODE = 2
 _BLOCK_SIZES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
@@ -115,10 +115,10 @@ class ExtReader(NodeReader):
         """
         mark = secrets.token_hex(16)
         lines = [line for number, c in enumerate(commands) for line in (c, f"{mark}-{number}")]
-        done = run_on(
-            self._image,
+        done = run_program(
             "debugfs",
             ["-c", "-f", "-", ext_argument(self._image, self._offset)],
+            image=self._image,
             purpose=f"read the file system in {self._image.label}",
             commands="".join(f"{line}\n" for line in lines).encode(),
             environment={"DEBUGFS_PAGER": "__none__"},

@@ -11,7 +11,7 @@ import re
 import struct
 
 from xbuild.image.file import ImageFile
-from xbuild.image.program import find_program, run_on
+from xbuild.image.program import find_program, run_program
 from xbuild.image.table import probe_signature
 from xbuild.record import HostPath, Record
 
@@ -109,10 +109,10 @@ def ext_argument(image: ImageFile, offset: int) -> str:
 def _measure_ext(image: ImageFile, offset: int) -> _Measures:
     if find_program("dumpe2fs") is None:
         return _Measures()
-    output = run_on(
-        image,
+    output = run_program(
         "dumpe2fs",
         ["-h", ext_argument(image, offset)],
+        image=image,
         purpose=f"look into {image.label}",
     )
     text = output.stdout.decode("utf-8", "replace")
@@ -155,10 +155,10 @@ def fat_tables_length(image: ImageFile, offset: int) -> int:
 def _free_in_fat(image: ImageFile, offset: int) -> int | None:
     if find_program("mdir") is None:
         return None
-    output = run_on(
-        image,
+    output = run_program(
         "mdir",
         ["-i", f"{image.argument}@@{offset}", "::/"],
+        image=image,
         purpose=f"look into {image.label}",
         environment=MTOOLS,
     )

@@ -124,60 +124,18 @@ def program_in_cell(
     )
 
 
-def run_on(
-    image: ImageFile,
-    name: str,
-    arguments: Sequence[str],
-    *,
-    purpose: str,
-    descriptors: tuple[int, ...] = (),
-    commands: bytes = b"",
-    environment: Mapping[str, str] | None = None,
-    output_limit: int = OUTPUT_LIMIT,
-) -> Output:
-    """Run ``name``, which reads ``image`` or other ``descriptors``, in the image's cell.
+_Files = tuple[IO[bytes], IO[bytes], IO[bytes]]
 
-    Else as run_program().
-    """
-    descriptors = (image.fd, *descriptors)
-    cell = image.cell()
-    if cell is None:
-        return run_program(
-            name,
-            arguments,
-            purpose=purpose,
-            descriptors=descriptors,
-            commands=commands,
-            environment=environment,
-            output_limit=output_limit,
-        )
-    with _exchange(commands) as files:
-        program = program_in_cell(
-            name,
-            arguments,
-            (
-                *((number, file.fileno()) for number, file in enumerate(files)),
-                *((fd, fd) for fd in descriptors),
-            ),
-            purpose=purpose,
-            environment=environment,
-            largest_file=output_limit,
-        )
-        try:
-            cell.start(program)
-        except OSError as error:
-            image.close_cell()
-            raise unstartable(name, purpose, error) from error
-        try:
-            status = cell.wait(TIMEOUT_S)
-        except OSError as error:
-            image.close_cell()
-            raise DamagedImage(f"Cannot {purpose}: {name} ended before its time") from error
-        if status is None:
-            image.close_cell()
-            raise _endless(name, purpose)
-        code = os.waitstatus_to_exitcode(status)
-        return _output(name, purpose, code, files, output_limit)
+
+class _Call(Record):
+    """What to run, and with what besides its standard streams."""
+
+    name: str
+    arguments: tuple[str, ...]
+    purpose: str
+    descriptors: tuple[int, ...]
+    environment: Mapping[str, str]
+    output_limit: int
 
 
 def run_program(
@@ -185,6 +143,7 @@ def run_program(
     arguments: Sequence[str],
     *,
     purpose: str,
+    image: ImageFile | None = None,
     descriptors: tuple[int, ...] = (),
     commands: bytes = b"",
     environment: Mapping[str, str] | None = None,
@@ -193,34 +152,68 @@ def run_program(
     """Run ``name`` with ``commands`` on its standard input and return what it printed.
 
     ``purpose`` completes "Cannot …". ``descriptors`` are inherited. Its messages are English.
-    ``output_limit`` is in bytes. For what takes an image apart: run_on().
+    ``output_limit`` is in bytes. ``image`` is what it takes apart: it inherits that, too, and runs
+    in the image's cell, where one can be made.
     Raises ImageToolMissing, and DamagedImage when it takes too long or prints without end, which
     only an image made for that brings about.
     """
-    command = [require_program(name, purpose), *arguments]
-    settings = {**os.environ, "LC_ALL": "C", **(environment or {})}
+    shown = descriptors if image is None else (image.fd, *descriptors)
+    call = _Call(name, tuple(arguments), purpose, shown, environment or {}, output_limit)
+    cell = None if image is None else image.cell()
     with _exchange(commands) as files:
-        asked, printed, complaints = files
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=asked,
-                stdout=printed,
-                stderr=complaints,
-                pass_fds=descriptors,
-                env=settings,
-            )
-        except OSError as error:
-            raise unstartable(name, purpose, error) from error
-        # Not by preexec_fn, which would copy this process's memory for each program.
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (output_limit, output_limit))
-        if not _has_ended(process, TIMEOUT_S):
-            raise _endless(name, purpose)
-        return _output(name, purpose, process.returncode, files, output_limit)
+        if image is None or cell is None:
+            code = _run_here(call, files)
+        else:
+            code = _run_in_cell(image, cell, call, files)
+        return _output(call, code, files)
 
 
-_Files = tuple[IO[bytes], IO[bytes], IO[bytes]]
+def _run_in_cell(image: ImageFile, cell: Cell, call: _Call, files: _Files) -> int:
+    streams = enumerate(file.fileno() for file in files)
+    program = program_in_cell(
+        call.name,
+        call.arguments,
+        (*streams, *((fd, fd) for fd in call.descriptors)),
+        purpose=call.purpose,
+        environment=call.environment,
+        largest_file=call.output_limit,
+    )
+    try:
+        cell.start(program)
+    except OSError as error:
+        image.close_cell()
+        raise unstartable(call.name, call.purpose, error) from error
+    try:
+        status = cell.wait(TIMEOUT_S)
+    except OSError as error:
+        image.close_cell()
+        raise DamagedImage(f"Cannot {call.purpose}: {call.name} ended before its time") from error
+    if status is None:
+        image.close_cell()
+        raise _endless(call)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _run_here(call: _Call, files: _Files) -> int:
+    asked, printed, complaints = files
+    command = [require_program(call.name, call.purpose), *call.arguments]
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=asked,
+            stdout=printed,
+            stderr=complaints,
+            pass_fds=call.descriptors,
+            env={**os.environ, "LC_ALL": "C", **call.environment},
+        )
+    except OSError as error:
+        raise unstartable(call.name, call.purpose, error) from error
+    # Not by preexec_fn, which would copy this process's memory for each program.
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (call.output_limit,) * 2)
+    if not _has_ended(process, TIMEOUT_S):
+        raise _endless(call)
+    return process.returncode
 
 
 @contextlib.contextmanager
@@ -236,17 +229,17 @@ def _exchange(commands: bytes) -> Iterator[_Files]:
         yield asked, printed, complaints
 
 
-def _output(name: str, purpose: str, code: int, files: _Files, output_limit: int) -> Output:
+def _output(call: _Call, code: int, files: _Files) -> Output:
     _, printed, complaints = files
-    stdout = os.pread(printed.fileno(), output_limit, 0)
-    stderr = os.pread(complaints.fileno(), output_limit, 0)
-    if len(stdout) >= output_limit:
-        raise DamagedImage(f"Cannot {purpose}: {name} printed more than is sane")
+    stdout = os.pread(printed.fileno(), call.output_limit, 0)
+    stderr = os.pread(complaints.fileno(), call.output_limit, 0)
+    if len(stdout) >= call.output_limit:
+        raise DamagedImage(f"Cannot {call.purpose}: {call.name} printed more than is sane")
     return Output(code, stdout, stderr.decode("utf-8", "replace"))
 
 
-def _endless(name: str, purpose: str) -> DamagedImage:
-    return DamagedImage(f"Cannot {purpose}: {name} did not end")
+def _endless(call: _Call) -> DamagedImage:
+    return DamagedImage(f"Cannot {call.purpose}: {call.name} did not end")
 
 
 def unstartable(name: str, purpose: str, error: OSError) -> ImageToolMissing:

@@ -12,7 +12,7 @@ import re
 
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.file import ImageFile, open_no_link
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 from xbuild.image.running import run_unhurried
 from xbuild.image.table import FIRST_LOGICAL, Partition, Table, read_table
 from xbuild.record import HostPath, replace
@@ -59,10 +59,10 @@ def dump_script(image: ImageFile, table: Table) -> str:
             f"{image.label} has a hybrid MBR beside its GPT, which sfdisk would not keep",
             "resize it with gdisk, which knows of both",
         )
-    output = run_on(
-        image,
+    output = run_program(
         "sfdisk",
         ["--dump", image.argument],
+        image=image,
         purpose=f"read the partition table of {image.label}",
     )
     if output.status:

@@ -12,7 +12,7 @@ import stat
 from xbuild.errors import DamagedImage, TargetError
 from xbuild.image.file import ImageFile
 from xbuild.image.nodes import WHOLE_LIMIT, Directory, Node, NodeReader
-from xbuild.image.program import Output, run_on
+from xbuild.image.program import Output, run_program
 
 _ROOT = "squashfs-root"
 _LISTING_LIMIT = 64 << 20  # bytes: some 600,000 names
@@ -91,10 +91,10 @@ class SquashfsReader(NodeReader):
 
     def _run(self, *options: str, paths: list[str] | None = None, limit: int) -> Output:
         where = ["-o", str(self._offset), self._image.argument]
-        return run_on(
-            self._image,
+        return run_program(
             "unsquashfs",
             ["-no-progress", *options, *where, *(paths or [])],
+            image=self._image,
             purpose=f"read the squashfs in {self._image.label}",
             output_limit=limit,
         )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from xbuild.errors import DamagedImage, ImageError
 from xbuild.image.file import ImageFile
-from xbuild.image.program import run_on
+from xbuild.image.program import run_program
 from xbuild.record import HostPath, Record
 
 TableKind = Literal["gpt", "mbr", "none"]
@@ -88,10 +88,10 @@ def probe_signature(image: ImageFile, offset: int = 0, size: int | None = None) 
     Raises DamagedImage where the range looks like several things at once.
     """
     span = (image.size if size is None else size) or 0
-    output = run_on(
-        image,
+    output = run_program(
         "blkid",
         ["-p", "-o", "export", "-O", str(offset), "-S", str(span), image.argument],
+        image=image,
         purpose=f"look into {image.label}",
     )
     if output.status == 8:
@@ -153,10 +153,10 @@ def cut_off(label: str, size: int, wanted: int) -> DamagedImage:
 
 
 def _sfdisk(image: ImageFile) -> dict[str, Any]:  # Any: JSON
-    output = run_on(
-        image,
+    output = run_program(
         "sfdisk",
         ["--json", image.argument],
+        image=image,
         purpose=f"read the partition table of {image.label}",
     )
     try:

@@ -13,7 +13,7 @@ import tempfile
 from xbuild.errors import DamagedImage
 from xbuild.image.extents import copy_extents, data_extents
 from xbuild.image.file import ImageFile
-from xbuild.image.program import find_program, run_on
+from xbuild.image.program import find_program, run_program
 
 # fs/xfs/libxfs/xfs_format.h: struct xfs_dsb; blocksize, logstart, agblocks, logblocks, agblklog
 _FIELDS = ((4, ">I"), (48, ">Q"), (84, ">I"), (96, ">I"), (124, ">B"))
@@ -42,10 +42,10 @@ def has_dirty_log(image: ImageFile, offset: int) -> bool | None:
         os.ftruncate(file.fileno(), place + length)
         os.fchmod(file.fileno(), 0o606)  # xfs_logprint opens it for writing, in a cell as nobody
         try:
-            output = run_on(
-                image,
+            output = run_program(
                 "xfs_logprint",
                 ["-t", f"/proc/self/fd/{file.fileno()}"],
+                image=image,
                 purpose=f"look into {image.label}",
                 descriptors=(file.fileno(),),
             )
