@@ -1,4 +1,4 @@
-"""A tree or a name that somebody has: waited for a moment, and in whose hands it is.
+"""A tree that somebody has locked: waited for a moment, and in whose hands it is.
 
 Off the start path: loaded when a lock is refused.
 """
@@ -9,7 +9,6 @@ import os
 
 from xbuild.errors import TreeLocked
 from xbuild.plan.lifecycle import LockTree
-from xbuild.sandbox.entry import ENTRY
 from xbuild.sandbox.filelock import lock_descriptor, lock_holders
 from xbuild.sandbox.listing import running
 
@@ -31,21 +30,6 @@ def lock_patiently(step: LockTree, fd: int) -> None:
             f"{step.tree} is locked: {whom} has it alone",
             "wait for its end (xbuild wait), stop it (xbuild stop), or add --ephemeral",
         ) from None
-
-
-def has_ended(directory: int, name: str) -> bool:
-    """Tell whether a container has ended, once the kernel has taken it apart; it was killed."""
-    try:
-        fd = os.open(name + ENTRY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return True
-    try:
-        lock_descriptor(fd, exclusive=True)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 def _names_of(fd: int) -> list[str]:

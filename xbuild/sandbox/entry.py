@@ -140,9 +140,7 @@ class Entry:
                 try:
                     os.link(source, name + ENTRY, dst_dir_fd=self._directory, follow_symlinks=True)
                 except FileExistsError:
-                    if remove_stale(self._directory, name):
-                        continue
-                    if step.is_given and self._has_ended(name):
+                    if remove_stale(self._directory, name, is_patient=step.is_given):
                         continue
                     break
                 return name
@@ -152,11 +150,6 @@ class Entry:
             f"A container named {step.name} is running already",
             "xbuild ps lists them; choose another --name",
         )
-
-    def _has_ended(self, name: str) -> bool:
-        from xbuild.sandbox.contention import has_ended  # off the start path
-
-        return has_ended(self._directory, name)
 
     def _remove(self, name: str) -> None:
         try:
@@ -178,17 +171,23 @@ def _is_there(directory: int) -> bool:
     return held.st_nlink > 0 and os.path.samestat(there, held)
 
 
-def remove_stale(directory: int, name: str) -> bool:
+def remove_stale(directory: int, name: str, *, is_patient: bool = False) -> bool:
     """Remove the entry of a container that is dead; False for one that lives.
 
-    Whoever removes one holds its lock, and makes sure that it still is what the name leads to.
+    ``is_patient`` waits for the kernel to take one apart that was killed. Whoever removes one holds
+    its lock, and makes sure that it still is what the name leads to.
     """
     try:
         fd = os.open(name + ENTRY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return True
     try:
-        _unix.flock(fd, _unix.LOCK_EX | _unix.LOCK_NB)
+        if is_patient:
+            from xbuild.sandbox.filelock import lock_descriptor  # off the start path
+
+            lock_descriptor(fd, exclusive=True)
+        else:
+            _unix.flock(fd, _unix.LOCK_EX | _unix.LOCK_NB)
         there = os.stat(name + ENTRY, dir_fd=directory, follow_symlinks=False)
         if there.st_ino == os.fstat(fd).st_ino:
             for suffix in (CONTROL, CONSOLE, ENTRY):
