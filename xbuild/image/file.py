@@ -53,7 +53,7 @@ class ImageFile(OwnsDescriptor):
     def cell(self) -> Cell | None:
         """Return where programs take the image apart; None, after a warning, where none can be."""
         if self._cell is None and not self._has_none:
-            from xbuild.image.program import make_cell  # not every image is taken apart by programs
+            from xbuild.image.cells import make_cell  # not every image is taken apart by programs
 
             self._cell = make_cell(self.label, self.fd)
             self._has_none = self._cell is None

@@ -14,13 +14,12 @@ import select
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from xbuild.errors import DamagedImage, ImageToolMissing
 from xbuild.record import HostPath, Record
-from xbuild.sandbox.cell import Cell, Program, Refused
+from xbuild.sandbox.cell import Cell, Program
 
 if TYPE_CHECKING:
     from xbuild.image.file import ImageFile
@@ -82,25 +81,6 @@ def require_for_cell(name: str, purpose: str) -> str:
     Raises ImageToolMissing.
     """
     return shutil.which(name, path=os.pathsep.join(_PLACES)) or require_program(name, purpose)
-
-
-class Unconfined(UserWarning):
-    """What takes an image apart does so with all rights of the caller: no cell could be made."""
-
-
-def make_cell(
-    label: str, *descriptors: int, may_write: bool = False, has_bounds: bool = True
-) -> Cell | None:
-    """Return a cell for programs that open these; None, and a warning, where none can be made.
-
-    ``label`` is the image's name in that warning.
-    """
-    try:
-        return Cell(descriptors, may_write=may_write, has_bounds=has_bounds)
-    except Refused as error:
-        text = f"programs that read {label} have all your rights: {error.message}\n{error.hint}"
-        warnings.warn(Unconfined(text), stacklevel=2)
-        return None
 
 
 def program_in_cell(

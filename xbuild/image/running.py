@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Sequence
 
 from xbuild.errors import DamagedImage
+from xbuild.image.cells import make_cell
 from xbuild.image.closing import Closing
-from xbuild.image.program import make_cell, program_in_cell, require_program, unstartable
+from xbuild.image.program import program_in_cell, require_program, unstartable
 
 _SAID_LIMIT = 256 << 20  # bytes; dumpe2fs lists the free blocks of a large file system
 _PIPE_SIZE = 1 << 20

@@ -18,10 +18,6 @@ from xbuild.errors import SetupFailed
 from xbuild.plan.networks import AttachUserNetwork, AttachVeth, Forward
 from xbuild.record import assert_never
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 _CREDENTIALS = struct.Struct("iII")
 _TAP = "tap0"
 _PATIENCE_S = 20.0
