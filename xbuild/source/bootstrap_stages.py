@@ -56,7 +56,7 @@ class BootstrapStages:
         """Each package is fetched, unless it was before, unpacked and set up."""
         steps = 0 if self.last.startswith("downloading") else 2
         steps += 1 if self._fetched else 0
-        if self._expected:
+        if self._expected and steps:
             done = (self._fetched + self._handled) / (steps * self._expected)
             self._progress(f"{self._what}: {self.last}", min(done, 1.0))
 

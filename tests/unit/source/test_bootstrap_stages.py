@@ -44,6 +44,14 @@ def test_stages_and_how_far_each_is() -> None:
     assert stages.has_packages
 
 
+def test_packages_handled_where_none_is_fetched_are_no_share_of_anything() -> None:
+    told: list[tuple[str, float | None]] = []
+    stages = BootstrapStages("it", lambda *each: told.append(each))
+    stages.heard("both", b"I: downloading packages with apt...\n0 upgraded, 2 newly installed\n")
+    stages.heard("both", b"Setting up libc6 (2.36-9) ...\n")
+    assert told == [("it: downloading packages with apt", None)]
+
+
 def test_what_the_last_stage_said() -> None:
     said = SAID.decode()
     assert of_last_stage(said).startswith("I: installing remaining")
